@@ -1,0 +1,264 @@
+//! Intent → runtime specification, purely. The mounts, masked paths and device rules are those that
+//! Docker gives a container (moby, daemon/pkg/oci/defaults.go).
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::capabilities::sets;
+use crate::oci::runtime::{
+    Capability, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+
+/// Everything that is decided about one container before it becomes a specification.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// The program and its arguments; never empty.
+    pub args: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Where the program starts.
+    pub cwd: PathBuf,
+    /// Who it runs as.
+    pub user: User,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Its host name.
+    pub hostname: String,
+    /// Whether its root filesystem cannot be written.
+    pub readonly_rootfs: bool,
+    /// Directories and files of the host that it sees.
+    pub binds: Vec<Bind>,
+    /// What it can reach.
+    pub network: Network,
+    /// What root in it may do.
+    pub capabilities: HashSet<Capability>,
+    /// Whether a setuid program gives it nothing.
+    pub no_new_privileges: bool,
+    /// The system calls it may make; `None` for all.
+    pub seccomp: Option<LinuxSeccomp>,
+    /// Its cgroup, relative to the hierarchies' roots.
+    pub cgroup: PathBuf,
+    /// Whether an ordinary user makes it, in a user namespace that maps nothing but that user: what
+    /// the kernel then refuses is left out, and is not needed.
+    pub rootless: bool,
+}
+
+/// A user by numbers, with the groups beside the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// A part of the host's filesystem, seen in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// What, on the host.
+    pub source: PathBuf,
+    /// Where, in the container.
+    pub destination: PathBuf,
+    /// Whether it cannot be written.
+    pub readonly: bool,
+}
+
+/// What a container can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Its own loopback interface.
+    None,
+    /// All that the host reaches.
+    Host,
+}
+
+/// Paths of `/proc` and `/sys` that tell or do too much (moby, defaults.go; CVE-2025-31133 is about how
+/// they are masked).
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths of `/proc` that may be read and not written.
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The version of the runtime specification that is written.
+const OCI_VERSION: &str = "1.2.0";
+
+/// The specification of the container that `intent` means.
+pub fn spec(intent: &Intent) -> Spec {
+    let root = RootBuilder::default().path("rootfs").readonly(intent.readonly_rootfs).build().expect("complete");
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces(intent.network))
+        .cgroups_path(intent.cgroup.clone())
+        .resources(LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete"))
+        .masked_paths(MASKED.map(str::to_owned).to_vec())
+        .readonly_paths(READONLY.map(str::to_owned).to_vec())
+        .sysctl(sysctls(intent));
+    let linux = match &intent.seccomp {
+        Some(seccomp) => linux.seccomp(seccomp.clone()),
+        None => linux,
+    };
+    SpecBuilder::default()
+        .version(OCI_VERSION)
+        .root(root)
+        .process(process(intent))
+        .hostname(intent.hostname.clone())
+        .mounts(mounts(intent))
+        .linux(linux.build().expect("complete"))
+        .build()
+        .expect("complete")
+}
+
+fn process(intent: &Intent) -> crate::oci::runtime::Process {
+    let User { uid, gid, groups } = &intent.user;
+    let user = UserBuilder::default().uid(*uid).gid(*gid).additional_gids(groups.clone()).build().expect("complete");
+    let mut process = ProcessBuilder::default()
+        .terminal(intent.terminal)
+        .user(user)
+        .args(intent.args.clone())
+        .env(intent.env.clone())
+        .cwd(intent.cwd.clone())
+        .capabilities(sets(&intent.capabilities))
+        .no_new_privileges(intent.no_new_privileges)
+        .build()
+        .expect("complete");
+    process.set_rlimits(None).set_oom_score_adj(Some(0));
+    process
+}
+
+fn namespaces(network: Network) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Uts};
+    let wanted = [Mount, Uts, Ipc, Pid, Cgroup].into_iter().chain((network == Network::None).then_some(Net));
+    wanted.map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("complete")).collect()
+}
+
+/// Docker lets an unprivileged program ping and bind low ports, in a network namespace of its own.
+fn sysctls(intent: &Intent) -> HashMap<String, String> {
+    let own = [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
+    match intent.network {
+        Network::None if !intent.rootless => own.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        _ => HashMap::new(),
+    }
+}
+
+fn mounts(intent: &Intent) -> Vec<Mount> {
+    const HARD: [&str; 3] = ["nosuid", "noexec", "nodev"];
+    // devpts names group 5, tty, which such a user namespace does not know; sysfs belongs to the owner
+    // of the network namespace, who on the host's network is not that user.
+    let devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let devpts = if intent.rootless { &devpts[..5] } else { &devpts[..] };
+    let foreign_sysfs = intent.rootless && intent.network == Network::Host;
+    let (sysfs, source) = if foreign_sysfs { ("bind", "/sys") } else { ("sysfs", "sysfs") };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &HARD),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", devpts),
+        mount("/dev/shm", "tmpfs", "shm", &[&HARD[..], &["mode=1777", "size=65536k"]].concat()),
+        mount("/dev/mqueue", "mqueue", "mqueue", &HARD),
+        mount("/sys", sysfs, source, &[&HARD[..], &["ro"]].concat()),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&HARD[..], &["ro"]].concat()),
+    ];
+    if intent.rootless {
+        // Such a user has no cgroup of its own to look at.
+        mounts.retain(|mount| mount.destination() != std::path::Path::new("/sys/fs/cgroup"));
+    }
+    mounts.extend(intent.binds.iter().map(bind));
+    mounts
+}
+
+fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+    let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+    let builder = MountBuilder::default().destination(destination).typ(typ).source(source).options(options);
+    builder.build().expect("complete")
+}
+
+fn bind(bind: &Bind) -> Mount {
+    let options = ["rbind", "rprivate", if bind.readonly { "ro" } else { "rw" }].map(str::to_owned).to_vec();
+    let builder = MountBuilder::default().destination(&*bind.destination).typ("bind").source(&*bind.source);
+    builder.options(options).build().expect("complete")
+}
+
+/// Docker's device rules: nothing but making nodes, and the harmless devices.
+fn device_rules() -> Vec<LinuxDeviceCgroup> {
+    let rule = |allow: bool, typ: LinuxDeviceType, node: (Option<i64>, Option<i64>), access: &str| {
+        let builder = LinuxDeviceCgroupBuilder::default().allow(allow).typ(typ).access(access);
+        let mut rule = builder.build().expect("complete");
+        rule.set_major(node.0).set_minor(node.1);
+        rule
+    };
+    let characters = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+    let mut rules = vec![
+        rule(false, LinuxDeviceType::A, (None, None), "rwm"),
+        rule(true, LinuxDeviceType::C, (None, None), "m"),
+        rule(true, LinuxDeviceType::B, (None, None), "m"),
+        rule(true, LinuxDeviceType::C, (Some(136), None), "rwm"),
+    ];
+    rules.extend(characters.map(|(major, minor)| rule(true, LinuxDeviceType::C, (Some(major), Some(minor)), "rwm")));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intent(network: Network) -> Intent {
+        Intent {
+            args: vec!["true".into()],
+            env: vec![],
+            cwd: "/".into(),
+            user: User::default(),
+            terminal: false,
+            hostname: "h".into(),
+            readonly_rootfs: false,
+            binds: vec![Bind { source: "/a".into(), destination: "/b".into(), readonly: true }],
+            network,
+            capabilities: super::super::DEFAULT_CAPABILITIES.into(),
+            no_new_privileges: false,
+            seccomp: None,
+            cgroup: "/wherry/x".into(),
+            rootless: false,
+        }
+    }
+
+    #[test]
+    fn a_container_without_network_has_a_network_namespace_of_its_own() {
+        let has_net = |network| {
+            let spec = spec(&intent(network));
+            let linux = spec.linux().as_ref().unwrap();
+            linux.namespaces().as_ref().unwrap().iter().any(|n| n.typ() == LinuxNamespaceType::Network)
+        };
+        assert!(has_net(Network::None));
+        assert!(!has_net(Network::Host));
+    }
+
+    #[test]
+    fn the_specification_survives_being_written_and_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let written = spec(&intent(Network::None));
+        crate::bundle::Bundle::write(directory.path(), written.clone()).unwrap();
+        assert_eq!(*crate::bundle::Bundle::read(directory.path()).unwrap().spec(), written);
+    }
+
+    #[test]
+    fn nothing_is_inheritable_or_ambient() {
+        let spec = spec(&intent(Network::None));
+        let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        assert!(sets.inheritable().as_ref().unwrap().is_empty() && sets.ambient().as_ref().unwrap().is_empty());
+        assert_eq!(sets.bounding().as_ref().unwrap().len(), 14);
+    }
+}

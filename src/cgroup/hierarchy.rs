@@ -1,0 +1,220 @@
+//! Which cgroup hierarchies this machine has mounted, and which one has each controller.
+//!
+//! ```text
+//! unified   /sys/fs/cgroup                          cgroup2: all controllers
+//! legacy    /sys/fs/cgroup/{cpu,memory,…}           one v1 hierarchy for each controller, or for a few
+//! hybrid    the legacy ones, and cgroup2 on /sys/fs/cgroup/unified with what they left over
+//! ```
+//!
+//! A controller is in one hierarchy at a time, so nothing else of this room asks "v1 or v2?" of a machine: it
+//! asks where one controller is. A hybrid machine needs no case of its own.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::{Error, file};
+
+/// The interface that a hierarchy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Control files of cgroup v1.
+    V1,
+    /// Control files of cgroup v2.
+    V2,
+}
+
+/// A mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    pub(super) version: Version,
+    pub(super) mount: PathBuf,
+    pub(super) controllers: Vec<String>,
+}
+
+/// All hierarchies that groups are made in; the unified one, where there is one, comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchies {
+    pub(super) list: Vec<Hierarchy>,
+}
+
+impl Hierarchies {
+    /// The hierarchies mounted in this mount namespace, looked up once for the process.
+    pub fn detect() -> Result<&'static Self, Error> {
+        static FOUND: OnceLock<Hierarchies> = OnceLock::new();
+        if let Some(found) = FOUND.get() {
+            return Ok(found);
+        }
+        let path = Path::new("/proc/self/mountinfo");
+        let mounts = file::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let mut list = parse(&mounts);
+        for hierarchy in list.iter_mut().filter(|hierarchy| hierarchy.version == Version::V2) {
+            hierarchy.controllers = available(&hierarchy.mount)?;
+        }
+        if list.is_empty() {
+            return Err(Error::NotMounted);
+        }
+        Ok(FOUND.get_or_init(|| Self { list }))
+    }
+
+    /// Only the unified hierarchy mounted on `mount`.
+    pub fn at(mount: &Path) -> Result<Self, Error> {
+        let controllers = available(mount)?;
+        Ok(Self { list: vec![Hierarchy { version: Version::V2, mount: mount.into(), controllers }] })
+    }
+
+    /// Whether every controller is in the unified hierarchy: no v1 anywhere.
+    pub fn is_unified(&self) -> bool {
+        self.list.iter().all(|hierarchy| hierarchy.version == Version::V2)
+    }
+
+    /// The interface of a controller; none where this machine does not have it.
+    pub fn version(&self, controller: &str) -> Option<Version> {
+        let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|known| known == controller);
+        self.list.iter().find(has).map(|hierarchy| hierarchy.version)
+    }
+}
+
+/// Makes the attaches of the next 100 ms or so cheap on a machine with v1 hierarchies, at once on any other.
+///
+/// What is slow about an attach is that the first writer of any `cgroup.procs` waits, under a global lock, for an RCU
+/// grace period. This call is such a writer: it puts the calling process where it is already. It blocks for 7–14 ms, so
+/// it belongs into a process or thread that has nothing else to do meanwhile, as early as a start is certain.
+pub fn warm_up(hierarchies: &Hierarchies) -> Result<(), Error> {
+    let Some(hierarchy) = hierarchies.list.iter().find(|hierarchy| hierarchy.version == Version::V1) else {
+        return Ok(());
+    };
+    let path = Path::new("/proc/self/cgroup");
+    let own = file::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let Some(dir) = own_group(&own, hierarchy) else { return Ok(()) };
+    let pid = std::process::id();
+    let attach = |path, source| Error::Attach { pid: pid.cast_signed(), path, source };
+    file::write(&dir.join("cgroup.procs"), &pid.to_string()).map_err(|source| super::refused(&dir, source, attach))
+}
+
+/// The group of a hierarchy that /proc/self/cgroup names, as `4:memory:/user.slice`.
+fn own_group(text: &str, hierarchy: &Hierarchy) -> Option<PathBuf> {
+    let controllers = hierarchy.controllers.join(",");
+    let path = text.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(&*controllers)?.strip_prefix(':'))?;
+    Some(hierarchy.mount.join(path.trim_start_matches('/')))
+}
+
+/// The controllers that a v2 group may hand to its children.
+fn available(group: &Path) -> Result<Vec<String>, Error> {
+    let path = group.join("cgroup.controllers");
+    let text = file::read(&path).map_err(|source| Error::Read { path, source })?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Hierarchies in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)), unified first. Named v1 hierarchies, such
+/// as systemd's, are left out: they have no controllers and belong to others. Of several mounts of
+/// one hierarchy the first counts.
+fn parse(mountinfo: &str) -> Vec<Hierarchy> {
+    let mut list: Vec<Hierarchy> = Vec::new();
+    for found in mountinfo.lines().filter_map(parse_line) {
+        let same = |known: &Hierarchy| known.version == found.version && known.controllers == found.controllers;
+        if !list.iter().any(same) {
+            list.push(found);
+        }
+    }
+    list.sort_by_key(|hierarchy| hierarchy.version == Version::V1);
+    list
+}
+
+fn parse_line(line: &str) -> Option<Hierarchy> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let point = unescape(mount.split(' ').nth(4)?);
+    let mut filesystem = filesystem.split(' ');
+    match filesystem.next()? {
+        "cgroup2" => Some(Hierarchy { version: Version::V2, mount: point, controllers: Vec::new() }),
+        "cgroup" => {
+            let options = filesystem.nth(1)?;
+            let controllers: Vec<String> = options.split(',').filter(|o| is_controller(o)).map(str::to_owned).collect();
+            (!controllers.is_empty()).then_some(Hierarchy { version: Version::V1, mount: point, controllers })
+        }
+        _ => None,
+    }
+}
+
+/// Among a v1 mount's options are flags of the superblock, too (cgroups(7)).
+fn is_controller(option: &str) -> bool {
+    const FLAGS: [&str; 8] =
+        ["rw", "ro", "noprefix", "clone_children", "xattr", "cpuset_v2_mode", "favordynmods", "nofavordynmods"];
+    !FLAGS.contains(&option) && !option.contains('=')
+}
+
+/// Mount points have blanks and backslashes as `\040`.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+42 31 0:32 / /srv/second\\040memory rw,relatime - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn a_hybrid_machine_has_the_unified_hierarchy_first() {
+        let found = parse(HYBRID);
+        let mounts: Vec<&str> = found.iter().map(|hierarchy| hierarchy.mount.to_str().unwrap()).collect();
+        assert_eq!(mounts, ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory"]);
+        assert_eq!(found[1].controllers, ["cpu", "cpuacct"]);
+        let all = Hierarchies { list: found };
+        assert_eq!(all.version("cpuacct"), Some(Version::V1));
+        assert_eq!(all.version("hugetlb"), None);
+        assert!(!all.is_unified());
+    }
+
+    #[test]
+    fn mount_points_may_have_blanks() {
+        let found = parse(HYBRID.lines().last().unwrap());
+        assert_eq!(found[0].mount, Path::new("/srv/second memory"));
+        assert_eq!(unescape("a\\"), Path::new("a\\"));
+        assert_eq!(unescape("a\\9xyz"), Path::new("a\\9xyz"));
+    }
+
+    #[test]
+    fn the_own_group_is_found_by_all_controllers_of_a_hierarchy() {
+        let all = parse(HYBRID);
+        let own = "9:name=systemd:/init\n4:memory:/a b/c\n1:cpu,cpuacct:/\n0::/\n";
+        assert_eq!(own_group(own, &all[1]).unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct/"));
+        assert_eq!(own_group(own, &all[2]).unwrap(), Path::new("/sys/fs/cgroup/memory/a b/c"));
+        assert_eq!(own_group("1:cpu:/\n", &all[1]), None);
+    }
+
+    #[test]
+    fn warming_up_moves_nobody() {
+        let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let before = own();
+        warm_up(Hierarchies::detect().unwrap()).unwrap();
+        assert_eq!(own(), before);
+    }
+
+    #[test]
+    fn this_machine_has_hierarchies() {
+        assert!(!Hierarchies::detect().unwrap().list.is_empty());
+    }
+}

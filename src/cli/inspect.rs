@@ -1,0 +1,169 @@
+//! `wherry inspect`: everything about containers and images, in Docker's shape.
+
+use serde_json::{Value, json};
+
+use super::template::Template;
+use super::{Context, Outcome, output};
+use crate::container::{self, Container, Status};
+use crate::error::{Failure, Kind};
+use crate::image::Image;
+
+/// Return low-level information on containers and images
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Format output: json, or a template such as '{{.State.ExitCode}}'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Only inspect objects of the given type
+    #[arg(long = "type", value_parser = ["container", "image"])]
+    kind: Option<String>,
+    /// Names or ids
+    #[arg(value_name = "NAME|ID", required = true)]
+    names: Vec<String>,
+}
+
+/// Neither a container nor an image.
+#[derive(Debug, thiserror::Error)]
+#[error("No such object: {name}")]
+struct NoSuchObject {
+    name: String,
+}
+
+impl Failure for NoSuchObject {
+    fn kind(&self) -> Kind {
+        Kind::NotFound
+    }
+}
+
+/// Prints an array of what was found, and tells of what was not.
+pub fn run(args: Args, context: &Context) -> Outcome {
+    let mut found = Vec::new();
+    let status = super::for_each(&args.names, |name| {
+        found.push(look(name, args.kind.as_deref(), context)?);
+        Ok(())
+    })?;
+    output::print(&match args.format.as_deref() {
+        None => format!("{:#}\n", Value::from(found)),
+        Some("json") => format!("{}\n", Value::from(found)),
+        Some(format) => {
+            let template = Template::parse(format)?;
+            found.iter().map(|o| template.render(o).map(|t| t + "\n")).collect::<Result<String, _>>()?
+        }
+    })?;
+    Ok(status)
+}
+
+fn look(name: &str, kind: Option<&str>, context: &Context) -> Result<Value, Box<dyn Failure>> {
+    let host = context.host()?;
+    if kind != Some("image") {
+        match host.containers()?.find(name) {
+            Ok(found) => return Ok(of_container(&found)),
+            Err(container::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let image = if kind == Some("container") { None } else { host.images()?.get(name, None)? };
+    image.map(|i| of_image(&i)).ok_or_else(|| NoSuchObject { name: name.to_owned() }.into())
+}
+
+/// Go's zero time, which Docker shows for what has not happened.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn of_container(container: &Container) -> Value {
+    let record = &container.record;
+    let command = record.command();
+    let (path, args) = command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
+    json!({
+        "Id": record.id,
+        "Created": record.created.to_string(),
+        "Path": path,
+        "Args": args,
+        "State": state(&container.status),
+        "Image": record.image_id,
+        "Name": format!("/{}", container.name),
+        "Platform": record.platform.split('/').next(),
+        "Engine": record.engine,
+        "LogPath": container.log(),
+        "HostConfig": record.host_config,
+        "Mounts": record.host_config.binds.iter().map(|bind| mount(bind)).collect::<Vec<_>>(),
+        "Config": {
+            "Hostname": record.config.hostname,
+            "User": record.config.user,
+            "Tty": record.config.tty,
+            "OpenStdin": record.config.open_stdin,
+            "Env": record.config.env,
+            "Cmd": record.config.cmd,
+            "Entrypoint": record.config.entrypoint,
+            "WorkingDir": record.config.working_dir,
+            "Labels": record.config.labels,
+            "StopSignal": record.config.stop_signal,
+            "Image": record.image,
+        },
+    })
+}
+
+fn state(status: &Status) -> Value {
+    let (mut pid, mut error, mut started, mut finished) = (0, String::new(), NEVER.to_owned(), NEVER.to_owned());
+    match status {
+        Status::Running { process, started_at, .. } => {
+            pid = process.pid;
+            started = started_at.to_string();
+        }
+        Status::Exited(exit) => {
+            started = exit.started_at.to_string();
+            finished = exit.finished_at.to_string();
+            error = exit.error.clone().unwrap_or_default();
+        }
+        Status::Created { failure: Some((_, why)) } => error.clone_from(why),
+        Status::Created { failure: None } | Status::Dead => {}
+    }
+    json!({
+        "Status": status.word(),
+        "Running": matches!(status, Status::Running { .. }),
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": matches!(status, Status::Dead),
+        "Pid": pid,
+        "ExitCode": status.exit_code(),
+        "Error": error,
+        "StartedAt": started,
+        "FinishedAt": finished,
+    })
+}
+
+fn mount(bind: &str) -> Value {
+    let mut parts = bind.splitn(3, ':');
+    let mut next = || parts.next().unwrap_or_default();
+    let (source, destination, mode) = (next(), next(), next());
+    json!({
+        "Type": "bind",
+        "Source": source,
+        "Destination": destination,
+        "Mode": mode,
+        "RW": mode != "ro",
+        "Propagation": "rprivate",
+    })
+}
+
+fn of_image(image: &Image) -> Value {
+    let names = image.names().iter();
+    let tags: Vec<String> =
+        names.clone().filter(|n| n.reference.tag().is_some()).map(|n| n.reference.familiar()).collect();
+    let digests: Vec<String> = names.map(|n| format!("{}@{}", n.reference.name(), n.digest)).collect();
+    let config = image.config();
+    json!({
+        "Id": image.id(),
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Created": config.created,
+        "Author": config.author.as_deref().unwrap_or_default(),
+        "Architecture": config.architecture,
+        "Variant": config.variant.as_deref().unwrap_or_default(),
+        "Os": config.os,
+        "Size": image.size(),
+        "Config": config.config,
+        "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
+        "Descriptor": image.manifest(),
+    })
+}

@@ -1,0 +1,238 @@
+//! Words for people: the command line, one file a command.
+//!
+//! A command parses what was typed, calls rooms, and prints. It decides nothing that another door would
+//! have to decide too. An error of any room ends up here as one line with its chain of causes, a hint
+//! where there is one, and an exit status: 125 for a failure of ours, 126 and 127 for a program that
+//! cannot be run or found, 1 for a command other than run that failed, as with Docker.
+
+mod completion;
+mod human;
+mod images;
+mod info;
+mod output;
+mod progress;
+mod pull;
+mod rmi;
+mod run;
+mod template;
+mod version;
+
+#[cfg(target_os = "linux")]
+mod create;
+#[cfg(target_os = "linux")]
+mod inspect;
+#[cfg(target_os = "linux")]
+mod kill;
+#[cfg(target_os = "linux")]
+mod logs;
+#[cfg(target_os = "linux")]
+mod options;
+#[cfg(target_os = "linux")]
+mod ps;
+#[cfg(target_os = "linux")]
+mod rm;
+#[cfg(target_os = "linux")]
+mod start;
+#[cfg(target_os = "linux")]
+mod stop;
+#[cfg(target_os = "linux")]
+mod wait;
+
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Environment, Settings};
+use crate::error::{Failure, tolerate};
+use crate::host::{self, Host};
+
+/// What a command comes to: an exit status, or a failure.
+pub type Outcome = Result<u8, Box<dyn Failure>>;
+
+impl<E: Failure> From<E> for Box<dyn Failure> {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}
+
+/// A portable container engine: Linux and WebAssembly images behind one command line
+#[derive(Debug, Parser)]
+#[command(name = "wherry", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+struct Cli {
+    /// The directory of images, containers and layers [env: WHERRY_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// The directory of what a reboot may forget [env: WHERRY_RUN_ROOT]
+    #[arg(long, global = true, value_name = "DIR")]
+    run_root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  wherry run --rm -it alpine sh
+  wherry run --rm --platform wasi/wasm ghcr.io/me/app:1
+  wherry run --rm -v ./data:/data ./app.wasm
+  wherry run -d --name web me/web && wherry logs -f web";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create and run a new container from an image, or run a WebAssembly file
+    Run(run::Args),
+    /// Create a new container
+    #[cfg(target_os = "linux")]
+    Create(create::Args),
+    /// Start one or more stopped containers
+    #[cfg(target_os = "linux")]
+    Start(start::Args),
+    /// Stop one or more running containers
+    #[cfg(target_os = "linux")]
+    Stop(stop::Args),
+    /// Kill one or more running containers
+    #[cfg(target_os = "linux")]
+    Kill(kill::Args),
+    /// Block until one or more containers stop, then print their exit codes
+    #[cfg(target_os = "linux")]
+    Wait(wait::Args),
+    /// Remove one or more containers
+    #[cfg(target_os = "linux")]
+    Rm(rm::Args),
+    /// List containers
+    #[cfg(target_os = "linux")]
+    Ps(ps::Args),
+    /// Fetch the logs of a container
+    #[cfg(target_os = "linux")]
+    Logs(logs::Args),
+    /// Return low-level information on containers and images
+    #[cfg(target_os = "linux")]
+    Inspect(inspect::Args),
+    /// Download an image from a registry
+    Pull(pull::Args),
+    /// List images
+    Images(images::Args),
+    /// Remove one or more images
+    Rmi(rmi::Args),
+    /// Display system-wide information
+    Info(info::Args),
+    /// Show the version information
+    Version(version::Args),
+    /// Generate the completion script for a shell
+    Completion(completion::Args),
+}
+
+/// What a command works with.
+pub struct Context {
+    root: Option<PathBuf>,
+    run_root: Option<PathBuf>,
+    host: OnceCell<Host>,
+}
+
+impl Context {
+    /// The rooms of this machine, opened when first asked for.
+    pub fn host(&self) -> Result<&Host, host::Error> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let privileged = privileged();
+        let environment = Environment { variable: |name| std::env::var_os(name), privileged };
+        let settings = Settings::new(self.root.clone(), self.run_root.clone(), &environment);
+        let host = Host::open(settings, privileged)?;
+        Ok(self.host.get_or_init(|| host))
+    }
+}
+
+#[cfg(unix)]
+fn privileged() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn privileged() -> bool {
+    false
+}
+
+/// Does what the arguments say; the exit status.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let context = Context { root: cli.root, run_root: cli.run_root, host: OnceCell::new() };
+    match dispatch(cli.command, &context) {
+        Ok(status) => status,
+        Err((status, failure)) => {
+            tell(&*failure);
+            status
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Failure>)> {
+    let ordinary = |outcome: Outcome| outcome.map_err(|failure| (1, failure));
+    match command {
+        Command::Run(args) => run::run(args, context),
+        #[cfg(target_os = "linux")]
+        Command::Create(args) => ordinary(create::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Start(args) => start::run(args, context),
+        #[cfg(target_os = "linux")]
+        Command::Stop(args) => ordinary(stop::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Kill(args) => ordinary(kill::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Wait(args) => ordinary(wait::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Rm(args) => ordinary(rm::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Ps(args) => ordinary(ps::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Logs(args) => ordinary(logs::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Inspect(args) => ordinary(inspect::run(args, context)),
+        Command::Pull(args) => ordinary(pull::run(args, context)),
+        Command::Images(args) => ordinary(images::run(args, context)),
+        Command::Rmi(args) => ordinary(rmi::run(args, context)),
+        Command::Info(args) => ordinary(info::run(args, context)),
+        Command::Version(args) => ordinary(version::run(args, context)),
+        Command::Completion(args) => ordinary(completion::run(args, context)),
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+fn usage(error: &clap::Error) -> u8 {
+    // A closed output is no reason to fail differently.
+    tolerate(error.print());
+    if error.use_stderr() { 125 } else { 0 }
+}
+
+/// Prints a failure: one line with its causes, each said once, and the hint.
+fn tell(failure: &dyn Failure) {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    // Without a standard error there is nobody to tell.
+    tolerate(write!(std::io::stderr(), "wherry: {}\n{hint}", output::printable(&text)));
+}
+
+/// Runs `each` for every name, tells of those that failed, and fails in the end if one did.
+#[cfg(target_os = "linux")]
+fn for_each(names: &[String], mut each: impl FnMut(&str) -> Result<(), Box<dyn Failure>>) -> Outcome {
+    let mut failed = 0;
+    for name in names {
+        if let Err(failure) = each(name) {
+            tell(&*failure);
+            failed = 1;
+        }
+    }
+    Ok(failed)
+}

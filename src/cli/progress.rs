@@ -1,0 +1,176 @@
+//! What a pull looks like: bars on a terminal, Docker's lines in a pipe, nothing when quiet.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::image::{Event, Progress};
+use crate::oci::Digest;
+
+/// How wide a bar is, as Docker's.
+const TEMPLATE: &str = "{prefix}: {msg} [{bar:50}]  {decimal_bytes}/{decimal_total_bytes}";
+const TEXT_ONLY: &str = "{prefix}: {msg}";
+
+/// Where a pull is shown: it is `pull`'s own output, and beside the point of `run`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The view that fits the stream; a quiet one only tells of pauses, on standard error.
+pub fn view(stream: Stream, quiet: bool) -> Box<dyn Progress> {
+    let terminal = match stream {
+        Stream::Stdout => std::io::stdout().is_terminal(),
+        Stream::Stderr => std::io::stderr().is_terminal(),
+    };
+    match (quiet, terminal) {
+        (true, _) => Box::new(Quiet),
+        (false, true) => Box::new(Bars::new(stream)),
+        (false, false) => Box::new(Lines { stream }),
+    }
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn event(&self, event: &Event) {
+        if let Event::Retry { .. } = event {
+            say(Stream::Stderr, &line(event).unwrap_or_default());
+        }
+    }
+}
+
+struct Lines {
+    stream: Stream,
+}
+
+impl Progress for Lines {
+    fn event(&self, event: &Event) {
+        if let Some(line) = line(event) {
+            say(self.stream, &line);
+        }
+    }
+}
+
+struct Bars {
+    all: MultiProgress,
+    layers: Mutex<HashMap<Digest, ProgressBar>>,
+}
+
+impl Bars {
+    fn new(stream: Stream) -> Self {
+        let target = match stream {
+            Stream::Stdout => ProgressDrawTarget::stdout(),
+            Stream::Stderr => ProgressDrawTarget::stderr(),
+        };
+        Self { all: MultiProgress::with_draw_target(target), layers: Mutex::default() }
+    }
+
+    fn layer(&self, digest: &Digest, size: u64) {
+        let bar = self.all.add(ProgressBar::new(size));
+        bar.set_prefix(digest.short().to_owned());
+        show(&bar, TEXT_ONLY, "Waiting");
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), bar);
+    }
+
+    fn bar(&self, digest: &Digest) -> Option<ProgressBar> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    fn finish(&self, digest: &Digest, words: &'static str) {
+        if let Some(bar) = self.bar(digest) {
+            show(&bar, TEXT_ONLY, words);
+            bar.finish();
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Layer { digest, size } => self.layer(digest, *size),
+            Event::Exists { digest } => {
+                self.layer(digest, 0);
+                self.finish(digest, "Already exists");
+            }
+            Event::Complete { digest } => self.finish(digest, "Pull complete"),
+            Event::Received { digest, bytes } => {
+                if let Some(bar) = self.bar(digest) {
+                    if bar.position() == 0 {
+                        show(&bar, TEMPLATE, "Downloading");
+                    }
+                    bar.set_position(*bytes);
+                }
+            }
+            // A terminal that is gone cannot be told.
+            Event::Resolved { .. } => drop(self.all.println(line(event).unwrap_or_default())),
+            Event::Retry { digest, wait, .. } => match digest.as_ref().and_then(|digest| self.bar(digest)) {
+                Some(bar) => bar.set_message(format!("Retrying in {}", seconds(*wait))),
+                None => drop(self.all.println(line(event).unwrap_or_default())),
+            },
+        }
+    }
+}
+
+fn show(bar: &ProgressBar, template: &str, words: &'static str) {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_message(words);
+}
+
+/// Docker's line for an event, if it has one.
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Resolved { reference } => {
+            let what = reference.digest().map_or(reference.tag().unwrap_or_default(), Digest::as_str);
+            format!("{what}: Pulling from {}", reference.repository())
+        }
+        Event::Layer { digest, .. } => format!("{}: Pulling fs layer", digest.short()),
+        Event::Exists { digest } => format!("{}: Already exists", digest.short()),
+        Event::Complete { digest } => format!("{}: Pull complete", digest.short()),
+        Event::Received { .. } => return None,
+        Event::Retry { digest, wait, cause } => {
+            let subject = digest.as_ref().map_or("manifest", Digest::short);
+            format!("{subject}: Retrying in {}: {cause}", seconds(*wait))
+        }
+    })
+}
+
+fn seconds(wait: Duration) -> String {
+    match wait.as_millis().div_ceil(1000) {
+        1 => "1 second".to_owned(),
+        n => format!("{n} seconds"),
+    }
+}
+
+/// Progress that cannot be shown is no reason to stop a pull.
+fn say(stream: Stream, line: &str) {
+    match stream {
+        Stream::Stdout => writeln!(std::io::stdout(), "{line}").ok(),
+        Stream::Stderr => writeln!(std::io::stderr(), "{line}").ok(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_docker_writes_them() {
+        let digest = Digest::sha256(b"");
+        let size = 1;
+        let reference = "alpine".parse().unwrap();
+        assert_eq!(line(&Event::Resolved { reference }).unwrap(), "latest: Pulling from library/alpine");
+        assert_eq!(line(&Event::Layer { digest: digest.clone(), size }).unwrap(), "e3b0c44298fc: Pulling fs layer");
+        assert_eq!(line(&Event::Complete { digest: digest.clone() }).unwrap(), "e3b0c44298fc: Pull complete");
+        let (wait, cause) = (Duration::from_millis(1300), "it broke".to_owned());
+        let retry = Event::Retry { digest: None, wait, cause };
+        assert_eq!(line(&retry).unwrap(), "manifest: Retrying in 2 seconds: it broke");
+    }
+}

@@ -1,0 +1,183 @@
+//! `wherry pull`: fetch an image from a registry.
+
+use super::progress::{Stream, view};
+use super::{Context, Outcome, output};
+use crate::engine::wasm;
+use crate::error::{Failure, Kind};
+use crate::image::{Image, Progress, Pulled};
+use crate::oci::Platform;
+use crate::reference::Reference;
+
+/// Pull an image from a registry
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Suppress verbose output
+    #[arg(short, long)]
+    quiet: bool,
+    /// Pull the image for this platform, such as linux/arm64 or wasi/wasm
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// The image: [REGISTRY/]NAME[:TAG][@DIGEST]
+    #[arg(value_name = "IMAGE")]
+    image: String,
+}
+
+/// The machinery of asynchronous work cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the threads that pull")]
+struct NoRuntime {
+    source: std::io::Error,
+}
+
+impl Failure for NoRuntime {
+    fn kind(&self) -> Kind {
+        Kind::of_io(&self.source)
+    }
+}
+
+/// Pulls and says what was pulled.
+pub fn run(args: Args, ctx: &Context) -> Outcome {
+    let reference: Reference = args.image.parse()?;
+    if !args.quiet {
+        output::print(heading(&args.image))?;
+    }
+    let progress = view(Stream::Stdout, args.quiet);
+    let pulled = pull(ctx, &reference, args.platform.as_ref(), &*progress)?;
+    drop(progress);
+    // So that no run has to wait for it.
+    ctx.host()?.unpack(pulled.image.layers(), &Unpacking)?;
+    output::print(&if args.quiet { format!("{reference}\n") } else { closing(&reference, &pulled) })?;
+    Ok(0)
+}
+
+/// Pulls an image, for any command that needs one.
+pub fn pull(
+    ctx: &Context,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    progress: &dyn Progress,
+) -> Result<Pulled, Box<dyn Failure>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = runtime.map_err(|source| NoRuntime { source })?;
+    let pulled = runtime.block_on(ctx.host()?.images()?.pull(ctx.host()?.registry(), reference, platform, progress))?;
+    Ok(pulled)
+}
+
+/// What unpacking a pulled image shows: nothing yet, for the download is what takes long.
+struct Unpacking;
+
+impl crate::snapshot::Progress for Unpacking {}
+
+/// The image that `typed` means: a WebAssembly file of this machine, an image that is here, or one that is
+/// pulled, as `policy` says.
+pub fn image_for(
+    ctx: &Context,
+    typed: &str,
+    platform: Option<&Platform>,
+    policy: &str,
+    quiet: bool,
+) -> Result<Image, Box<dyn Failure>> {
+    if let Some(bytes) = wasm_file(typed)? {
+        return Ok(ctx.host()?.images()?.of_wasm(&bytes)?);
+    }
+    if policy != "always"
+        && let Some(image) = ctx.host()?.images()?.get(typed, platform)?
+    {
+        return Ok(image);
+    }
+    let reference: Reference = typed.parse()?;
+    if policy == "never" {
+        return Err(NotHere { name: reference.familiar() }.into());
+    }
+    let progress = view(Stream::Stderr, quiet);
+    Ok(pull(ctx, &reference, platform, &*progress)?.image)
+}
+
+/// An image that is not here and may not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[error("No such image: {name}")]
+struct NotHere {
+    name: String,
+}
+
+impl Failure for NotHere {
+    fn kind(&self) -> Kind {
+        Kind::NotFound
+    }
+}
+
+/// A file that was named to be run cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the WebAssembly file {path:?}")]
+struct Unreadable {
+    path: String,
+    source: std::io::Error,
+}
+
+impl Failure for Unreadable {
+    fn kind(&self) -> Kind {
+        Kind::of_io(&self.source)
+    }
+}
+
+/// A file that was named to be run is no program.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {path:?}")]
+struct NotAProgram {
+    path: String,
+    source: wasm::Error,
+}
+
+impl Failure for NotAProgram {
+    fn kind(&self) -> Kind {
+        self.source.kind()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
+    }
+}
+
+/// The bytes of a WebAssembly file, if `typed` is a path rather than a reference: it begins like one, or ends
+/// in `.wasm` and exists. `-` is the standard input.
+fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
+    let begins_like_one = ["/", "./", "../", ".\\", "..\\"].iter().any(|prefix| typed.starts_with(prefix));
+    let is_one = typed.ends_with(".wasm") && std::path::Path::new(typed).is_file();
+    if typed != "-" && !begins_like_one && !is_one {
+        return Ok(None);
+    }
+    let unreadable = |source| Unreadable { path: typed.to_owned(), source };
+    let read = match typed {
+        "-" => wasm::Source::read(std::io::stdin().lock()),
+        path => wasm::Source::read(std::fs::File::open(path).map_err(unreadable)?),
+    };
+    let source = read.map_err(|source| NotAProgram { path: typed.to_owned(), source })?;
+    Ok(Some(source.into_bytes()))
+}
+
+/// What is said before anything is known.
+fn heading(typed: &str) -> &'static str {
+    let last = typed.rsplit('/').next().unwrap_or(typed);
+    if last.contains([':', '@']) { "" } else { "Using default tag: latest\n" }
+}
+
+fn closing(reference: &Reference, pulled: &Pulled) -> String {
+    let status = if pulled.fresh { "Downloaded newer image" } else { "Image is up to date" };
+    format!("Digest: {}\nStatus: {status} for {}\n{reference}\n", pulled.digest, reference.familiar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_tag_is_told_where_none_was_typed() {
+        for silent in ["alpine:3", "localhost:5000/a:b", "a@sha256:0"] {
+            assert_eq!(heading(silent), "", "{silent}");
+        }
+        for told in ["alpine", "localhost:5000/a/b"] {
+            assert_eq!(heading(told), "Using default tag: latest\n", "{told}");
+        }
+    }
+}

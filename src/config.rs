@@ -1,0 +1,64 @@
+//! Where things are. Only the doors and `host` read this; no other room looks at the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The directories of one data root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What lasts: images, containers, the database.
+    pub root: PathBuf,
+    /// What a reboot may forget: sockets.
+    pub run: PathBuf,
+    /// Where `config.json` with the registries' credentials is.
+    pub docker_config: Option<PathBuf>,
+    /// Where credential helpers are looked for.
+    pub search_path: OsString,
+}
+
+/// The part of the environment that settings come from.
+pub struct Environment {
+    /// Looks a variable up.
+    pub variable: fn(&str) -> Option<OsString>,
+    /// Whether root asks.
+    pub privileged: bool,
+}
+
+impl Settings {
+    /// Settings as the user typed them, else from the environment, else where the system keeps such things:
+    /// `/var/lib/wherry` and `/run/wherry` for root, the XDG directories for anybody else.
+    pub fn new(root: Option<PathBuf>, run: Option<PathBuf>, from: &Environment) -> Self {
+        let variable = |name: &str| (from.variable)(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = || variable("HOME").or_else(|| variable("USERPROFILE")).unwrap_or_default();
+        let data = || variable("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share")).join("wherry");
+        let standard_root = || if from.privileged { PathBuf::from("/var/lib/wherry") } else { data() };
+        let root = root.or_else(|| variable("WHERRY_ROOT")).unwrap_or_else(standard_root);
+        let runtime = || variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |d| d.join("wherry"));
+        let standard_run = || if from.privileged { PathBuf::from("/run/wherry") } else { runtime() };
+        let run = run.or_else(|| variable("WHERRY_RUN_ROOT")).unwrap_or_else(standard_run);
+        let docker_config = variable("DOCKER_CONFIG").or_else(|| Some(home().join(".docker")));
+        Self { root, run, docker_config, search_path: (from.variable)("PATH").unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(root: Option<&str>, privileged: bool) -> Settings {
+        let variable = |name: &str| match name {
+            "HOME" => Some("/home/u".into()),
+            "WHERRY_RUN_ROOT" => Some("/r".into()),
+            _ => None,
+        };
+        Settings::new(root.map(PathBuf::from), None, &Environment { variable, privileged })
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_environment_and_that_over_the_standard() {
+        assert_eq!(settings(None, true).root, PathBuf::from("/var/lib/wherry"));
+        assert_eq!(settings(None, false).root, PathBuf::from("/home/u/.local/share/wherry"));
+        assert_eq!(settings(Some("/x"), true).root, PathBuf::from("/x"));
+        assert_eq!(settings(None, true).run, PathBuf::from("/r"));
+    }
+}

@@ -1,0 +1,204 @@
+//! `create`: from what was asked for to a record and a directory.
+//!
+//! The directory is made first and the record last, in one transaction that also takes the name: killed
+//! anywhere between, there is no container, and a directory that the next removal sweeps.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::{Config, Container, Error, HostConfig, Record, Status, Store, io, name};
+use crate::engine::{Engine, wasm};
+use crate::error::tolerate;
+use crate::image::Image;
+use crate::snapshot::Chain;
+use crate::sys::lock::FileLock;
+
+/// What is asked for, where it differs from what the image says.
+#[derive(Clone, Debug, Default)]
+pub struct Create {
+    /// The name; one is made up without.
+    pub name: Option<String>,
+    /// The image as it was typed.
+    pub image: String,
+    /// Replaces the image's entry point, and with it its command.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub args: Vec<String>,
+    /// `NAME=value`, over the image's.
+    pub env: Vec<String>,
+    /// Who it runs as.
+    pub user: Option<String>,
+    /// Where it starts.
+    pub working_dir: Option<String>,
+    /// The host name.
+    pub hostname: Option<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its input is open.
+    pub open_stdin: bool,
+    /// The signal that asks it to end.
+    pub stop_signal: Option<String>,
+    /// Labels, over the image's.
+    pub labels: Vec<(String, String)>,
+    /// What the host gives.
+    pub host_config: HostConfig,
+}
+
+impl Store {
+    /// Makes a container of `image`, whose layers `chain` are unpacked.
+    pub fn create(&self, create: Create, image: &Image, chain: &Chain) -> Result<Container, Error> {
+        let name = create.name.as_deref().map(name::check).transpose()?.unwrap_or_else(name::generated);
+        let id = name::new_id();
+        let directory = self.directory_of(&id);
+        io("create", &self.places.containers, std::fs::create_dir_all(&self.places.containers))?;
+        let _creating = self.hold_directories()?;
+        io("create", &directory, private_directory(&directory))?;
+        let made = self.fill(create, image, chain, &id, &directory, &name);
+        if made.is_err() {
+            // The error that matters is the one at hand; what stays is swept later.
+            tolerate(std::fs::remove_dir_all(&directory));
+        }
+        let record = made?;
+        Ok(Container { record, name, status: Status::Created { failure: None }, directory })
+    }
+
+    fn fill(
+        &self,
+        create: Create,
+        image: &Image,
+        chain: &Chain,
+        id: &str,
+        directory: &Path,
+        name: &str,
+    ) -> Result<Record, Error> {
+        let rootfs = self.snapshots.rootfs(chain, directory)?;
+        let bundle_root = directory.join("rootfs");
+        if !bundle_root.exists() {
+            io("create", &bundle_root, std::fs::create_dir(&bundle_root))?;
+        }
+        let config = config(&create, image, id);
+        let command = [&config.entrypoint[..], &config.cmd].concat();
+        let program = command.first().ok_or(Error::NoCommand)?;
+        let root = rootfs.recipe().detached(true);
+        let root = root.map_err(|source| Error::Sys { what: "mount the root filesystem", source })?;
+        let engine = Engine::pick(image.platform().is_wasm(), &magic(root.as_fd(), program));
+        if engine == Engine::Wasm {
+            // Compiled now, so that no start waits for it, and refused now if it cannot run.
+            self.compile(root.as_fd(), program, &create.image)?;
+        }
+        let record = Record {
+            version: Record::version(),
+            id: id.to_owned(),
+            created: Timestamp::now(),
+            image: create.image,
+            image_id: image.id().clone(),
+            platform: image.platform().to_string(),
+            engine,
+            config,
+            host_config: create.host_config,
+            rootfs,
+            layers: chain.ids().to_vec(),
+        };
+        self.db.containers().insert(&record.row(name)).map_err(|error| match error {
+            crate::state::Error::NameTaken { name, owner } => Error::NameTaken { name, owner },
+            other => other.into(),
+        })?;
+        Ok(record)
+    }
+
+    /// The compiled form of the Wasm program at `path` in `root`, which is of `image`.
+    pub(super) fn compile(&self, root: BorrowedFd<'_>, path: &str, image: &str) -> Result<wasm::Compiled, Error> {
+        let file = open(root, path).map_err(|error| Error::Io {
+            what: "open the WebAssembly program",
+            path: path.into(),
+            source: error.into(),
+        })?;
+        let failed = |source| Error::Wasm { program: image.to_owned(), source };
+        let source = wasm::Source::read(file).map_err(failed)?;
+        let above = self.places.wasm_cache.parent().unwrap_or(&self.places.wasm_cache);
+        io("create", above, std::fs::create_dir_all(above))?;
+        let cache = &self.places.wasm_cache;
+        match wasm::lookup(cache, &source).map_err(failed)? {
+            Some(compiled) => Ok(compiled),
+            None => wasm::compile(cache, &source).map_err(failed),
+        }
+    }
+
+    /// Keeps directories that have no record yet from being swept.
+    fn hold_directories(&self) -> Result<FileLock, Error> {
+        let lock = FileLock::shared(&self.places.containers.join(".lock"));
+        lock.map_err(|source| Error::Sys { what: "lock the containers' directory", source })
+    }
+}
+
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+fn config(create: &Create, image: &Image, id: &str) -> Config {
+    let of_image = &image.config().config;
+    let entrypoint = create.entrypoint.clone();
+    let cmd = match (&create.args[..], &entrypoint) {
+        ([], None) => of_image.cmd.clone(),
+        (args, _) => args.to_vec(),
+    };
+    let mut labels = of_image.labels.clone();
+    labels.extend(create.labels.iter().cloned());
+    let or = |typed: &Option<String>, image: &str| typed.clone().unwrap_or_else(|| image.to_owned());
+    Config {
+        hostname: or(&create.hostname, &id[..12]),
+        user: or(&create.user, &of_image.user),
+        tty: create.tty,
+        open_stdin: create.open_stdin,
+        env: merged(&of_image.env, &create.env),
+        cmd,
+        entrypoint: entrypoint.unwrap_or_else(|| of_image.entrypoint.clone()),
+        working_dir: or(&create.working_dir, &of_image.working_dir),
+        labels,
+        stop_signal: or(&create.stop_signal, &of_image.stop_signal),
+    }
+}
+
+/// The image's variables with the user's over them: each name once, at its first place.
+fn merged(image: &[String], user: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for variable in image.iter().chain(user) {
+        let name = |v: &str| v.split('=').next().unwrap_or_default().to_owned();
+        match all.iter_mut().find(|known| name(known) == name(variable)) {
+            Some(known) => known.clone_from(variable),
+            None => all.push(variable.clone()),
+        }
+    }
+    all
+}
+
+/// The first bytes of the program at `path` in `root`, where there is one to be read.
+fn magic(root: BorrowedFd<'_>, path: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = open(root, path).map(|file| file.take(8).read_to_end(&mut bytes));
+    // A program that is found by its PATH, or not at all, is not WebAssembly; the start says what it is.
+    if read.is_ok_and(|read| read.is_ok()) { bytes } else { Vec::new() }
+}
+
+fn open(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(root, PathBuf::from("/").join(path), flags, Mode::empty(), resolve)?;
+    Ok(std::fs::File::from(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_given_once() {
+        let of = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
+        assert_eq!(merged(&of(&["A=1", "PATH=/x"]), &of(&["PATH=/y", "B=2", "B=3"])), of(&["A=1", "PATH=/y", "B=3"]));
+    }
+}

@@ -1,0 +1,217 @@
+//! The container's record and its verbs, on top of the rooms that do the work.
+//!
+//! ```text
+//! db.sqlite                 the record: id, name, what was asked for (`record`)
+//! containers/<id>/          the bundle, the log, state.json, what the container wrote
+//!   lock                    held while it is started or removed
+//! ```
+//!
+//! What a container *is* ([`Status`]) is not stored twice: it follows from the task's state file and from
+//! whether the kernel still knows the processes in it. A container exists when its record does; a
+//! directory without a record is the rest of a create or a remove that was killed, and is swept when
+//! the next container is removed.
+
+mod create;
+mod files;
+mod name;
+mod record;
+mod remove;
+mod signal;
+mod start;
+mod status;
+mod user;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use create::Create;
+pub use record::{Config, HostConfig, Record};
+pub use signal::{InvalidSignal, number as signal_number};
+pub use start::StartOptions;
+pub use status::Status;
+pub use user::{InvalidUser, MAX_ACCOUNT_FILE};
+
+use crate::error::{Failure, Kind};
+use crate::state::{ContainerRow, Db};
+use crate::task::State;
+use crate::{bundle, engine, image, snapshot, state, sys, task};
+
+/// The containers of one data root.
+pub struct Store {
+    db: Db,
+    snapshots: Arc<snapshot::Store>,
+    places: Places,
+}
+
+/// Where containers are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directory of the containers' directories.
+    pub containers: PathBuf,
+    /// The directory for what a reboot may forget.
+    pub run: PathBuf,
+    /// The compiled Wasm programs.
+    pub wasm_cache: PathBuf,
+    /// The arguments by which our binary, run again, finds this same data root.
+    pub arguments: Vec<String>,
+    /// Whether an ordinary user owns all this.
+    pub rootless: bool,
+}
+
+/// One container, as it was recorded, and what it is doing.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// What was asked for.
+    pub record: Record,
+    /// Its name, which can change.
+    pub name: String,
+    /// What it is doing.
+    pub status: Status,
+    directory: PathBuf,
+}
+
+/// Why a verb was refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
+    #[error("No such container: {name}")]
+    NotFound { name: String },
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken { name: String, owner: String },
+    #[error("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    InvalidName { name: String },
+    #[error("no command specified")]
+    NoCommand,
+    #[error("cannot {verb} container {name}: it is {status}")]
+    WrongStatus { verb: &'static str, name: String, status: String, hint: Option<&'static str> },
+    #[error("container record {id} cannot be read")]
+    Record { id: String, source: serde_json::Error },
+    #[error("container record {id} was written by a newer wherry (version {version})")]
+    NewerRecord { id: String, version: u32 },
+    #[error("cannot {what} {path:?}")]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot {what}")]
+    Sys { what: &'static str, source: sys::Error },
+    #[error("cannot grant {path:?} to a WebAssembly program")]
+    NotADirectory { path: PathBuf },
+    #[error(transparent)]
+    User(#[from] InvalidUser),
+    #[error(transparent)]
+    Capability(#[from] bundle::InvalidCapability),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    #[error("cannot run {program}")]
+    Wasm { program: String, source: engine::wasm::Error },
+    #[error("cannot start container {name}")]
+    Start { name: String, source: task::Error },
+    #[error(transparent)]
+    Task(#[from] task::Error),
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::NameTaken { .. } => Kind::AlreadyExists,
+            Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
+            Self::WrongStatus { .. } => Kind::FailedPrecondition,
+            Self::Record { .. } => Kind::DataLoss,
+            Self::NewerRecord { .. } => Kind::Unsupported,
+            Self::Io { source, .. } => Kind::of_io(source),
+            Self::Sys { source, .. } => source.kind(),
+            Self::User(source) => source.kind(),
+            Self::Capability(source) => source.kind(),
+            Self::State(source) => source.kind(),
+            Self::Snapshot(source) => source.kind(),
+            Self::Image(source) => source.kind(),
+            Self::Bundle(source) => source.kind(),
+            Self::Wasm { source, .. } => source.kind(),
+            Self::Start { source, .. } | Self::Task(source) => source.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::WrongStatus { hint, .. } => hint.map(str::to_owned),
+            Self::NotADirectory { .. } => {
+                Some("WASI grants directories; give the directory that the file is in".into())
+            }
+            Self::State(source) => source.hint(),
+            Self::Snapshot(source) => source.hint(),
+            Self::Image(source) => source.hint(),
+            Self::Wasm { source, .. } => source.hint(),
+            Self::Start { source, .. } | Self::Task(source) => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl Store {
+    /// The containers recorded in `db`.
+    pub fn new(db: Db, snapshots: Arc<snapshot::Store>, places: Places) -> Self {
+        Self { db, snapshots, places }
+    }
+
+    /// The container of a name, an id, or the beginning of an id.
+    pub fn find(&self, name: &str) -> Result<Container, Error> {
+        let row = self.db.containers().find(name.strip_prefix('/').unwrap_or(name))?;
+        self.container(row.ok_or_else(|| Error::NotFound { name: name.to_owned() })?)
+    }
+
+    /// All containers, newest first.
+    pub fn list(&self) -> Result<Vec<Container>, Error> {
+        self.db.containers().list()?.into_iter().map(|row| self.container(row)).collect()
+    }
+
+    /// The root directory of the containers' directories.
+    fn directory_of(&self, id: &str) -> PathBuf {
+        self.places.containers.join(id)
+    }
+
+    fn run_directory_of(&self, id: &str) -> PathBuf {
+        self.places.run.join(id)
+    }
+
+    fn container(&self, row: ContainerRow) -> Result<Container, Error> {
+        let record = Record::parse(&row)?;
+        let directory = self.directory_of(&row.id);
+        let status = Status::of(State::settled(&directory)?, directory.exists());
+        Ok(Container { record, name: row.name, status, directory })
+    }
+}
+
+impl Container {
+    /// Where its bundle, log and state are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Timestamp {
+        self.record.created
+    }
+
+    fn wrong(&self, verb: &'static str, hint: Option<&'static str>) -> Error {
+        Error::WrongStatus { verb, name: self.name.clone(), status: self.status.word().to_owned(), hint }
+    }
+}
+
+/// Gives a failed file operation its intent.
+fn io<T>(what: &'static str, path: &Path, result: std::io::Result<T>) -> Result<T, Error> {
+    result.map_err(|source| Error::Io { what, path: path.to_owned(), source })
+}

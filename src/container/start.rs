@@ -1,0 +1,147 @@
+//! `start`: the record becomes a bundle, the bundle a task.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::{Container, Error, Record, Status, Store, files, io, user};
+use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
+use crate::engine::Engine;
+use crate::sys::lock::FileLock;
+use crate::sys::pty;
+use crate::task::{self, Launched, Orders};
+
+/// The PATH of a program whose image names none, as Docker has it.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How a start is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartOptions {
+    /// Whether the caller stays attached.
+    pub attached: bool,
+    /// The size of the caller's terminal.
+    pub size: Option<pty::Size>,
+}
+
+impl Store {
+    /// Starts the container; when this returns, its program runs.
+    pub fn start(&self, container: &Container, options: StartOptions) -> Result<Launched, Error> {
+        let _lock = self.lock(container)?;
+        match &self.find(&container.record.id)?.status {
+            Status::Created { .. } | Status::Exited(_) => {}
+            Status::Running { .. } => return Err(container.wrong("start", None)),
+            Status::Dead => return Err(container.wrong("start", Some("remove it: its directory is gone"))),
+        }
+        let record = &container.record;
+        let root = record.rootfs.recipe().detached(false);
+        let root = root.map_err(|source| Error::Sys { what: "mount the root filesystem", source })?;
+        let program = self.program(record, &root)?;
+        let intent = self.intent(container, &root)?;
+        Bundle::write(&container.directory, bundle::spec(&intent))?;
+        let orders = self.orders(container, options);
+        let launched = task::launch(&orders, Some(root), program);
+        launched.map_err(|source| Error::Start { name: container.name.clone(), source })
+    }
+
+    /// One start or removal of a container at a time.
+    pub(super) fn lock(&self, container: &Container) -> Result<FileLock, Error> {
+        let lock = FileLock::exclusive(&container.directory.join("lock"));
+        lock.map_err(|source| Error::Sys { what: "lock the container", source })
+    }
+
+    fn program(&self, record: &Record, root: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
+        match record.engine {
+            Engine::Linux => Ok(None),
+            Engine::Wasm => {
+                let path = record.command().into_iter().next().ok_or(Error::NoCommand)?;
+                Ok(Some(self.compile(root.as_fd(), &path, &record.image)?.into_file().into()))
+            }
+        }
+    }
+
+    fn orders(&self, container: &Container, options: StartOptions) -> Orders {
+        let record = &container.record;
+        let id = &record.id;
+        let cleanup = || [&self.places.arguments[..], &["rm".to_owned(), id.clone()]].concat();
+        Orders {
+            directory: container.directory.clone(),
+            run: self.run_directory_of(id),
+            engine: record.engine,
+            terminal: record.config.tty.then(|| options.size.unwrap_or(pty::Size { rows: 24, columns: 80 })),
+            stdin: record.config.open_stdin,
+            attached: options.attached,
+            rootless: self.places.rootless,
+            cleanup: record.host_config.auto_remove.then(cleanup),
+        }
+    }
+
+    fn intent(&self, container: &Container, root: &OwnedFd) -> Result<Intent, Error> {
+        let Record { id, config, host_config, engine, .. } = &container.record;
+        let network = if host_config.network_mode == "host" { Network::Host } else { Network::None };
+        let who = user::resolve(root.as_fd(), &config.user)?;
+        let mut binds: Vec<Bind> = host_config.binds.iter().map(|b| parse_bind(b)).collect();
+        match engine {
+            Engine::Linux => binds.extend(files::write(&container.directory, &container.record, network)?),
+            Engine::Wasm => check_grants(&binds)?,
+        }
+        let capabilities = capabilities(&host_config.cap_add, &host_config.cap_drop)?;
+        let security = |option: &str| host_config.security_opt.iter().any(|o| o == option);
+        let profile = || bundle::seccomp::native().map(|arch| bundle::seccomp::default_profile(&capabilities, arch));
+        Ok(Intent {
+            args: container.record.command(),
+            env: environment(&container.record, &who.home),
+            cwd: PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir }),
+            user: who.user,
+            terminal: config.tty,
+            hostname: config.hostname.clone(),
+            readonly_rootfs: host_config.readonly_rootfs,
+            binds,
+            network,
+            no_new_privileges: security("no-new-privileges") || security("no-new-privileges:true"),
+            seccomp: if security("seccomp=unconfined") { None } else { profile() },
+            // A Wasm program makes no system calls of its own; its engine needs no privilege.
+            capabilities: if *engine == Engine::Wasm { Default::default() } else { capabilities },
+            cgroup: Path::new("/wherry").join(id),
+            rootless: self.places.rootless,
+        })
+    }
+}
+
+/// The program's variables, in Docker's order. A Wasm program gets what was asked for and nothing else.
+fn environment(record: &Record, home: &str) -> Vec<String> {
+    if record.engine == Engine::Wasm {
+        return record.config.env.clone();
+    }
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
+    if record.config.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    let named = |env: &[String], name: &str| env.iter().position(|v| v.split('=').next() == Some(name));
+    for variable in &record.config.env {
+        let name = variable.split('=').next().unwrap_or_default();
+        match named(&env, name) {
+            Some(at) => env[at].clone_from(variable),
+            None => env.push(variable.clone()),
+        }
+    }
+    if named(&env, "HOME").is_none() {
+        env.push(format!("HOME={home}"));
+    }
+    env
+}
+
+/// A bind as it was recorded, which the door has checked.
+fn parse_bind(text: &str) -> Bind {
+    let mut parts = text.splitn(3, ':');
+    let mut next = || parts.next().unwrap_or_default();
+    let (source, destination, options) = (next(), next(), next());
+    Bind { source: source.into(), destination: destination.into(), readonly: options.split(',').any(|o| o == "ro") }
+}
+
+fn check_grants(binds: &[Bind]) -> Result<(), Error> {
+    for bind in binds {
+        if !io("look at", &bind.source, std::fs::metadata(&bind.source))?.is_dir() {
+            return Err(Error::NotADirectory { path: bind.source.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Making, starting and signalling one isolated process, whatever it runs.
+//!
+//! ```text
+//!   Request ──create──▶ Created ──start──▶ Running
+//!                        the init stage      the program, or the Wasm
+//!                        waits at its gate    instance, as that process
+//! ```
+//!
+//! An engine takes an OCI bundle and knows neither images nor containers. The two engines are the same
+//! up to the last step: [`Engine::Linux`] executes a program, [`Engine::Wasm`] runs a WebAssembly
+//! instance in the process that the Linux engine isolated, so that there are two walls around it. Off
+//! Linux there is one wall, and no process to make: `wasm` is then called directly.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod wasm;
+
+use serde::{Deserialize, Serialize};
+
+/// What the last step of a container's start does. Chosen once, at create, and recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Execute a program of the root filesystem.
+    Linux,
+    /// Run a WebAssembly module or component.
+    Wasm,
+}
+
+/// The engines of this build, by name.
+#[cfg(target_os = "linux")]
+pub const NAMES: &[&str] = &["linux", "wasm"];
+
+/// The engines of this build, by name.
+#[cfg(not(target_os = "linux"))]
+pub const NAMES: &[&str] = &["wasm"];
+
+impl Engine {
+    /// The engine for an image of a platform that is or is not WebAssembly, whose entry point begins
+    /// with `magic`. The bytes have the last word, so that a module in a Linux image runs, and a Linux
+    /// program in an image that claims to be Wasm says what is wrong instead of failing to compile.
+    pub fn pick(wasm_platform: bool, magic: &[u8]) -> Self {
+        let wasm = magic.starts_with(b"\0asm");
+        let program = magic.starts_with(b"\x7fELF") || magic.starts_with(b"#!");
+        if wasm || (wasm_platform && !program) { Self::Wasm } else { Self::Linux }
+    }
+
+    /// The engine's name in records and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linux => "linux",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
+/// What a specification grants to a Wasm program: its arguments and environment, and its bind mounts as
+/// directories. They are under the same names inside and outside, for the program runs in the root
+/// filesystem that they are mounted in.
+pub fn grants(spec: &crate::oci::runtime::Spec) -> wasm::Invocation {
+    let process = spec.process().as_ref();
+    let env = process.and_then(|p| p.env().clone()).unwrap_or_default();
+    let binds = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("bind"));
+    let preopens = binds.map(|mount| wasm::Preopen {
+        host: mount.destination().clone(),
+        guest: mount.destination().to_string_lossy().into_owned(),
+        readonly: mount.options().iter().flatten().any(|option| option == "ro"),
+    });
+    let memory = spec.linux().as_ref().and_then(|l| l.resources().as_ref()?.memory().as_ref()?.limit());
+    wasm::Invocation {
+        args: process.and_then(|p| p.args().clone()).unwrap_or_default(),
+        env: env.iter().filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        preopens: preopens.collect(),
+        limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_decide_before_labels() {
+        for (wasm_platform, magic, engine) in [
+            (false, &b"\x7fELF\x02"[..], Engine::Linux),
+            (false, b"\0asm\x01\0\0\0", Engine::Wasm),
+            (true, b"\0asm\x0d\0\x01\0", Engine::Wasm),
+            (true, b"", Engine::Wasm),
+            (true, b"#!/bin/sh", Engine::Linux),
+            (false, b"", Engine::Linux),
+        ] {
+            assert_eq!(Engine::pick(wasm_platform, magic), engine);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Compiled code on disk.
+//!
+//! ```text
+//! cache/wasm/                    0700, ours
+//!   <key>                        one compiled program; replaced by rename, never changed
+//!     0        ELF               what wasmtime made; mapped from offset 0
+//!     length   trailer           "WHERRYWASM000001", kind, CRC-32 of the ELF, its length, the key
+//!   .<key>.<pid>.<n>             being written
+//! ```
+//!
+//! The key is the SHA-256 of the program and of everything else that its code depends on, so an entry
+//! is never out of date, only unused. The trailer is not a defence against an enemy, who cannot write
+//! here: it tells a truncated or rotten file from a good one before it is executed. Such an entry
+//! counts as missing.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Crc;
+use sha2::{Digest as _, Sha256};
+
+use super::{Error, Kind, Source};
+use crate::sys;
+use crate::sys::private_dir::{PrivateDir, PrivateFile};
+
+const MAGIC: &[u8; 16] = b"WHERRYWASM000001";
+const TRAILER: usize = 16 + 4 + 4 + 8 + 32;
+
+/// A program's compiled code: an open file, so that it can be loaded where paths lead elsewhere.
+#[derive(Debug)]
+pub struct Compiled {
+    pub(super) file: PrivateFile,
+    pub(super) kind: Kind,
+}
+
+impl Compiled {
+    /// The shape of the program that was compiled.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The open file, to hand to the process that will [`load`](super::load) it.
+    pub fn into_file(self) -> File {
+        self.file.into_file()
+    }
+
+    /// Takes over what [`Compiled::into_file`] gave in the process that started this one. Nothing else
+    /// may be passed: what is in the file will be executed.
+    #[cfg(unix)]
+    pub fn inherited(fd: std::os::fd::OwnedFd) -> Result<Self, Error> {
+        let refused = |source: io::Error| Error::Load { source: source.into() };
+        let file = PrivateFile::inherited(fd).map_err(|error| Error::Load { source: error.into() })?;
+        let trailer = Trailer::of(file.as_file()).map_err(refused)?.ok_or_else(|| refused(damaged()))?;
+        Ok(Self { file, kind: trailer.kind })
+    }
+}
+
+/// So that it can be kept when everything else is closed.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Compiled {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_file().as_fd()
+    }
+}
+
+/// The directory of compiled code.
+pub(super) struct Cache {
+    directory: PathBuf,
+    dir: PrivateDir,
+}
+
+/// A program and everything else that its compiled code depends on, as one name.
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    pub(super) fn new(source: &Source, fingerprint: &[u8; 32]) -> Self {
+        Self(Sha256::new().chain_update(fingerprint).chain_update(&source.bytes).finalize().into())
+    }
+
+    fn name(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Cache {
+    pub(super) fn open(directory: &Path) -> Result<Self, Error> {
+        let dir =
+            PrivateDir::open(directory).map_err(|source| Error::Cache { directory: directory.to_owned(), source })?;
+        Ok(Self { directory: directory.to_owned(), dir })
+    }
+
+    /// The code kept under `key`; `None` when there is none or it is damaged.
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Compiled>, Error> {
+        let Some(file) = self.dir.get(&key.name()).map_err(|source| self.failed(source))? else {
+            return Ok(None);
+        };
+        let trailer = verified(file.as_file(), key)
+            .map_err(|source| self.failed(sys::Error { call: format!("read({:?})", key.name()), source }))?;
+        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind }))
+    }
+
+    /// Keeps `code` under `key`, and opens it.
+    pub(super) fn put(&self, key: &Key, kind: Kind, code: &[u8]) -> Result<Compiled, Error> {
+        let trailer = Trailer { kind, crc: crc_of(code), length: code.len() as u64, key: key.0 };
+        let write = |file: &mut File| {
+            file.write_all(code)?;
+            file.write_all(&trailer.to_bytes())
+        };
+        self.dir.put(&key.name(), write).map_err(|source| self.failed(source))?;
+        let gone = || sys::Error { call: format!("openat({:?})", key.name()), source: io::ErrorKind::NotFound.into() };
+        let file = self.dir.get(&key.name()).and_then(|file| file.ok_or_else(gone));
+        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind })
+    }
+
+    fn failed(&self, source: sys::Error) -> Error {
+        Error::Cache { directory: self.directory.clone(), source }
+    }
+}
+
+/// What stands at the end of an entry.
+struct Trailer {
+    kind: Kind,
+    crc: u32,
+    length: u64,
+    key: [u8; 32],
+}
+
+impl Trailer {
+    fn to_bytes(&self) -> Vec<u8> {
+        let kind: u32 = match self.kind {
+            Kind::Module => 1,
+            Kind::Component => 2,
+        };
+        let mut bytes = Vec::with_capacity(TRAILER);
+        bytes.extend(MAGIC);
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(self.crc.to_le_bytes());
+        bytes.extend(self.length.to_le_bytes());
+        bytes.extend(self.key);
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; TRAILER]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (kind, rest) = rest.split_first_chunk()?;
+        let (crc, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let kind = match u32::from_le_bytes(*kind) {
+            1 => Kind::Module,
+            2 => Kind::Component,
+            _ => return None,
+        };
+        let (crc, length) = (u32::from_le_bytes(*crc), u64::from_le_bytes(*length));
+        Some(Self { kind, crc, length, key: *rest.first_chunk()? })
+    }
+
+    /// The trailer of a whole entry; `None` when the file is not as long as it says, or has none.
+    fn of(mut file: &File) -> io::Result<Option<Self>> {
+        let size = file.metadata()?.len();
+        let Some(length) = size.checked_sub(TRAILER as u64) else { return Ok(None) };
+        let mut bytes = [0; TRAILER];
+        file.seek(SeekFrom::Start(length))?;
+        file.read_exact(&mut bytes)?;
+        Ok(Self::from_bytes(&bytes).filter(|trailer| trailer.length == length))
+    }
+}
+
+fn verified(mut file: &File, key: &Key) -> io::Result<Option<Trailer>> {
+    let Some(trailer) = Trailer::of(file)?.filter(|trailer| trailer.key == key.0) else { return Ok(None) };
+    file.rewind()?;
+    let crc = crc_of_all(file.take(trailer.length))?;
+    Ok((crc == trailer.crc).then_some(trailer))
+}
+
+fn crc_of(bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// The CRC-32 of everything that `from` yields.
+fn crc_of_all(mut from: impl Read) -> io::Result<u32> {
+    let mut crc = Crc::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(crc.sum()),
+            n => crc.update(&buffer[..n]),
+        }
+    }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not compiled code, or damaged")
+}

@@ -1,0 +1,194 @@
+//! This machine's rooms, opened for one data root. Each is opened when it is first asked for, so that a
+//! command pays for nothing that it does not use.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config::Settings;
+#[cfg(target_os = "linux")]
+use crate::container;
+use crate::error::{Failure, Kind};
+use crate::oci::Layer;
+use crate::snapshot::LayerId;
+use crate::state::Db;
+use crate::{content, image, registry, snapshot, state, sys};
+
+/// The rooms.
+pub struct Host {
+    settings: Settings,
+    rootless: bool,
+    db: OnceCell<Db>,
+    content: OnceCell<content::Store>,
+    images: OnceCell<image::Store>,
+    snapshots: OnceCell<Arc<snapshot::Store>>,
+    registry: OnceCell<registry::Client>,
+    #[cfg(target_os = "linux")]
+    containers: OnceCell<container::Store>,
+}
+
+/// A room that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
+    #[error("cannot enter a user namespace to work in without root")]
+    UserNamespace { source: sys::Error },
+    #[error("cannot create {path:?}")]
+    Directory { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Container(#[from] Box<container::Error>),
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::UserNamespace { source } => source.kind(),
+            Self::Directory { source, .. } => Kind::of_io(source),
+            Self::State(source) => source.kind(),
+            Self::Content(source) => source.kind(),
+            Self::Snapshot(source) => source.kind(),
+            Self::Image(source) => source.kind(),
+            #[cfg(target_os = "linux")]
+            Self::Container(source) => source.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UserNamespace { .. } => Some(
+                "run as root, or let users have namespaces (sysctl kernel.unprivileged_userns_clone, \
+                 kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces)"
+                    .to_owned(),
+            ),
+            Self::State(source) => source.hint(),
+            Self::Content(source) => source.hint(),
+            Self::Snapshot(source) => source.hint(),
+            Self::Image(source) => source.hint(),
+            #[cfg(target_os = "linux")]
+            Self::Container(source) => source.hint(),
+            Self::Directory { .. } => None,
+        }
+    }
+}
+
+impl Host {
+    /// The host of the data root in `settings`. An ordinary user on Linux works in a user namespace from
+    /// here on, so this comes before the first thread.
+    pub fn open(settings: Settings, privileged: bool) -> Result<Self, Error> {
+        let create = |path: &std::path::Path| {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|source| Error::Directory { path: path.to_owned(), source })
+        };
+        create(&settings.root)?;
+        #[cfg(target_os = "linux")]
+        if !privileged {
+            sys::process::enter_user_namespace().map_err(|source| Error::UserNamespace { source })?;
+        }
+        Ok(Self {
+            settings,
+            rootless: !privileged,
+            db: OnceCell::new(),
+            content: OnceCell::new(),
+            images: OnceCell::new(),
+            snapshots: OnceCell::new(),
+            registry: OnceCell::new(),
+            #[cfg(target_os = "linux")]
+            containers: OnceCell::new(),
+        })
+    }
+
+    /// Where everything is.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether an ordinary user asks.
+    pub fn rootless(&self) -> bool {
+        self.rootless
+    }
+
+    /// The database.
+    pub fn db(&self) -> Result<&Db, Error> {
+        once(&self.db, || Ok(Db::open(&self.settings.root.join("db.sqlite"))?))
+    }
+
+    /// The blobs.
+    pub fn content(&self) -> Result<&content::Store, Error> {
+        once(&self.content, || Ok(content::Store::open(&self.settings.root.join("content"))?))
+    }
+
+    /// The images.
+    pub fn images(&self) -> Result<&image::Store, Error> {
+        once(&self.images, || Ok(image::Store::new(self.db()?.clone(), self.content()?.clone())))
+    }
+
+    /// The layers.
+    pub fn snapshots(&self) -> Result<&Arc<snapshot::Store>, Error> {
+        once(&self.snapshots, || Ok(Arc::new(snapshot::Store::open(&self.settings.root.join("layers"))?)))
+    }
+
+    /// The client of all registries.
+    pub fn registry(&self) -> &registry::Client {
+        self.registry.get_or_init(|| {
+            let search_path = self.settings.search_path.clone();
+            let directory = self.settings.docker_config.as_deref();
+            let credentials = directory.map(|d| registry::Credentials::in_directory(d, search_path));
+            registry::Client::new(credentials.unwrap_or_default(), registry::Patience::default())
+        })
+    }
+
+    /// The containers.
+    #[cfg(target_os = "linux")]
+    pub fn containers(&self) -> Result<&container::Store, Error> {
+        once(&self.containers, || {
+            let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+            let Settings { root, run, .. } = &self.settings;
+            let places = container::Places {
+                containers: root.join("containers"),
+                run: run.clone(),
+                wasm_cache: root.join("cache/wasm"),
+                arguments: vec!["--root".to_owned(), text(root), "--run-root".to_owned(), text(run)],
+                rootless: self.rootless,
+            };
+            Ok(container::Store::new(self.db()?.clone(), self.snapshots()?.clone(), places))
+        })
+    }
+
+    /// The directories of an image's layers, which are unpacked if they are not yet.
+    pub fn unpack(&self, layers: &[Layer], progress: &dyn snapshot::Progress) -> Result<snapshot::Chain, Error> {
+        Ok(self.snapshots()?.unpack(self.content()?, layers, progress)?)
+    }
+
+    /// Removes the layers that no image and no container needs; none while layers are in use.
+    pub fn sweep_layers(&self) -> Result<(), Error> {
+        self.snapshots()?.sweep(|| self.needed_layers()).map(drop)
+    }
+
+    fn needed_layers(&self) -> Result<HashSet<LayerId>, Error> {
+        let images = self.images()?.list()?;
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "containers are for Linux"))]
+        let mut needed: HashSet<LayerId> = images.iter().flat_map(|image| LayerId::of_chain(image.layers())).collect();
+        #[cfg(target_os = "linux")]
+        for container in self.containers()?.list().map_err(Box::new)? {
+            needed.extend(container.record.layers);
+        }
+        Ok(needed)
+    }
+}
+
+fn once<T>(cell: &OnceCell<T>, open: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
+    if let Some(opened) = cell.get() {
+        return Ok(opened);
+    }
+    let opened = open()?;
+    Ok(cell.get_or_init(|| opened))
+}

@@ -1,0 +1,225 @@
+//! What can go wrong with images.
+
+use crate::error::{Failure, Kind};
+use crate::oci::{Digest, InvalidDocument, MediaType, Platform};
+use crate::{content, reference, registry, state};
+
+use super::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES};
+
+/// Why an image could not be pulled, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry did not give it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// It could not be stored, or was not what its digest says.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// It could not be recorded or looked up.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// A name that is no reference.
+    #[error(transparent)]
+    Reference(#[from] reference::Error),
+    /// A manifest or index that cannot be read.
+    #[error("the manifest {digest} of {reference} is refused")]
+    Document {
+        /// What was pulled.
+        reference: String,
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: InvalidDocument,
+    },
+    /// A document of another size than the index says.
+    #[error("the manifest {digest} of {reference} has {actual} bytes, and its index says {expected}")]
+    DocumentSize {
+        /// What was pulled.
+        reference: String,
+        /// The document.
+        digest: Digest,
+        /// What the index says.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// Indexes in indexes in indexes.
+    #[error("{reference} is an index of indexes, more than {MAX_INDEX_DEPTH} deep")]
+    IndexDepth {
+        /// What was pulled.
+        reference: String,
+    },
+    /// An index that lists too much.
+    #[error("the index of {reference} lists {entries} manifests; at most {MAX_INDEX_ENTRIES} are accepted")]
+    IndexEntries {
+        /// What was pulled.
+        reference: String,
+        /// How many.
+        entries: usize,
+    },
+    /// An index that has nothing for the platform.
+    #[error("no matching manifest for {wanted} in {reference}, which has {available}", available = join(available))]
+    NoPlatform {
+        /// What was pulled.
+        reference: String,
+        /// The platform asked for.
+        wanted: Box<Platform>,
+        /// Those that there are.
+        available: Vec<Platform>,
+    },
+    /// One image, for another platform.
+    #[error(
+        "image with reference {reference} was found but does not provide the specified platform ({wanted}): it is for {actual}"
+    )]
+    WrongPlatform {
+        /// What was pulled.
+        reference: String,
+        /// The platform asked for.
+        wanted: Box<Platform>,
+        /// The image's.
+        actual: Box<Platform>,
+    },
+    /// A config that is no kind of image.
+    #[error("{reference} is not an image that can be run: its config has the media type {media_type}")]
+    ConfigType {
+        /// What was pulled.
+        reference: String,
+        /// The config's type.
+        media_type: MediaType,
+    },
+    /// A config larger than is read.
+    #[error("the config of {reference} has {size} bytes; at most {MAX_CONFIG_BYTES} are accepted")]
+    ConfigSize {
+        /// What was pulled.
+        reference: String,
+        /// How many.
+        size: u64,
+    },
+    /// A config that does not parse.
+    #[error("the config of {reference} is not valid")]
+    Config {
+        /// What was pulled.
+        reference: String,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A layer that is no filesystem and no WebAssembly.
+    #[error("layer {number} of {reference} has the media type {media_type}, which cannot be unpacked")]
+    LayerType {
+        /// What was pulled.
+        reference: String,
+        /// Which layer, from 1.
+        number: usize,
+        /// Its type.
+        media_type: MediaType,
+    },
+    /// Config and manifest disagree about the layers.
+    #[error("{reference} has {layers} layers, and its config describes {described}")]
+    LayerCount {
+        /// What was pulled.
+        reference: String,
+        /// In the manifest.
+        layers: usize,
+        /// In the config.
+        described: usize,
+    },
+    /// A Wasm artifact with any other number of modules than one.
+    #[error("the Wasm artifact {reference} must have exactly one WebAssembly layer, and has {layers} layers")]
+    WasmLayers {
+        /// What was pulled.
+        reference: String,
+        /// How many layers.
+        layers: usize,
+    },
+    /// A Wasm artifact whose config describes another layer.
+    #[error("the config of the Wasm artifact {reference} describes another layer than the one it has")]
+    WasmDigest {
+        /// What was pulled.
+        reference: String,
+    },
+    /// A record that this build cannot read.
+    #[error("the record of image {name} cannot be read: {reason}")]
+    Record {
+        /// The image's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing of that name or id.
+    #[error("no such image: {name}")]
+    NotFound {
+        /// What was typed.
+        name: String,
+    },
+    /// The beginning of several ids.
+    #[error("{id:?} is the beginning of several images' ids: {}", matches.join(", "))]
+    AmbiguousId {
+        /// What was typed.
+        id: String,
+        /// The ids.
+        matches: Vec<String>,
+    },
+    /// Removal by id of an image that has several names.
+    #[error("conflict: unable to delete {id} (must be forced) - image is referenced by {}", names.join(", "))]
+    SeveralNames {
+        /// The id as shown.
+        id: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// Removal of an image that a container is made of.
+    #[error("conflict: unable to remove {name} ({force}) - container {container} is using it", force = if *running { "cannot be forced" } else { "must be forced" })]
+    InUse {
+        /// What was to be removed.
+        name: String,
+        /// The container.
+        container: String,
+        /// Whether it runs.
+        running: bool,
+    },
+}
+
+/// What this room returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn join(platforms: &[Platform]) -> String {
+    match platforms {
+        [] => "none".to_owned(),
+        some => some.iter().map(Platform::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Content(error) => error.kind(),
+            Self::State(error) => error.kind(),
+            Self::Reference(error) => error.kind(),
+            Self::Document { .. } | Self::DocumentSize { .. } | Self::Config { .. } => Kind::DataLoss,
+            Self::LayerCount { .. } | Self::WasmDigest { .. } | Self::Record { .. } => Kind::DataLoss,
+            Self::IndexDepth { .. } | Self::IndexEntries { .. } | Self::ConfigSize { .. } => Kind::ResourceExhausted,
+            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } => Kind::NotFound,
+            Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
+            Self::AmbiguousId { .. } => Kind::InvalidArgument,
+            Self::SeveralNames { .. } | Self::InUse { .. } => Kind::FailedPrecondition,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::State(error) => error.hint(),
+            Self::Reference(error) => error.hint(),
+            Self::NoPlatform { available, .. } => {
+                available.first().map(|platform| format!("choose one of them, for example --platform {platform}"))
+            }
+            Self::AmbiguousId { .. } => Some("give more characters of the id".to_owned()),
+            Self::SeveralNames { .. } => Some("remove it by name, or all names with --force".to_owned()),
+            Self::InUse { running: true, .. } => Some("stop and remove the container first".to_owned()),
+            Self::InUse { .. } => Some("remove the container first, or use --force".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Pulling: from a reference to an image that is here.
+
+use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::download::Download;
+use super::record::{self, Facts};
+use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose, kind};
+use crate::oci::{Descriptor, Digest, Document, InvalidDocument, MAX_MANIFEST_BYTES, Manifest, Platform};
+use crate::reference::Reference;
+use crate::registry::{self, Client};
+
+/// An image that was pulled.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// The image.
+    pub image: Image,
+    /// What the reference resolved to: an index's digest or the manifest's.
+    pub digest: Digest,
+    /// Whether anything is new: the image, or its name's meaning it.
+    pub fresh: bool,
+}
+
+/// A manifest and the way to it.
+struct Resolved {
+    /// The digest of each index passed, outermost first.
+    indexes: Vec<Digest>,
+    /// The platform that the last index gives for it.
+    platform: Option<Platform>,
+    descriptor: Descriptor,
+    manifest: Manifest,
+}
+
+impl Store {
+    /// Pulls the image that `reference` names, for `platform` or for this machine. What is here
+    /// already is not fetched again; when it fails or is killed, what was complete stays.
+    pub async fn pull(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Pulled> {
+        // From the first blob to the row that names it, nobody may collect garbage.
+        let _lease = self.content.lease()?;
+        let download = Download { client: client.clone(), reference: reference.clone(), content: self.content.clone() };
+        let pull = Pull { store: self, download, reference, shown: reference.familiar(), progress };
+        pull.run(platform).await
+    }
+}
+
+struct Pull<'a> {
+    store: &'a Store,
+    download: Download,
+    reference: &'a Reference,
+    shown: String,
+    progress: &'a dyn Progress,
+}
+
+impl Pull<'_> {
+    async fn run(&self, wanted: Option<&Platform>) -> Result<Pulled> {
+        let resolved = self.resolve(wanted).await?;
+        self.progress.event(&Event::Resolved { reference: self.reference.clone() });
+        let config = self.config(&resolved.manifest.config).await?;
+        let image = self.describe(&resolved, &config)?;
+        self.require_platform(wanted, &image.platform)?;
+        let fetched = self.layers(&image).await?;
+        let digest = resolved.indexes.first().unwrap_or(&resolved.descriptor.digest).clone();
+        let config = resolved.manifest.config;
+        let renamed = self.register(&Facts {
+            reference: self.reference,
+            indexes: resolved.indexes,
+            config,
+            image: image.clone(),
+        })?;
+        let image = self.store.with_names(image)?;
+        Ok(Pulled { image, digest, fresh: fetched || renamed })
+    }
+
+    /// Follows indexes to the manifest for the platform. Every document passed is kept.
+    async fn resolve(&self, wanted: Option<&Platform>) -> Result<Resolved> {
+        let (mut indexes, mut platform) = (Vec::new(), None);
+        let mut document = self.fetch(self.reference).await?;
+        while indexes.len() <= MAX_INDEX_DEPTH {
+            self.keep(&document.descriptor, &document.bytes)?;
+            match self.parse(&document.descriptor, &document.bytes)? {
+                Document::Manifest(manifest) => {
+                    return Ok(Resolved { indexes, platform, descriptor: document.descriptor, manifest });
+                }
+                Document::Index(index) => {
+                    let entry = choose::entry(&self.shown, &index, wanted)?;
+                    indexes.push(document.descriptor.digest);
+                    platform = entry.platform.clone();
+                    document = self.entry(entry).await?;
+                }
+            }
+        }
+        Err(Error::IndexDepth { reference: self.shown.clone() })
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Result<registry::Document> {
+        let on_retry = |wait, cause: &registry::Error| {
+            self.progress.event(&Event::Retry { digest: None, wait, cause: cause.to_string() });
+        };
+        Ok(self.download.client.manifest(reference, &on_retry).await?)
+    }
+
+    /// A manifest that an index names: from the store if it is there, else from the registry. It must
+    /// be as the index says.
+    async fn entry(&self, entry: &Descriptor) -> Result<registry::Document> {
+        if self.store.content.has(&entry.digest) {
+            let bytes = self.store.content.read(&entry.digest, MAX_MANIFEST_BYTES as u64)?;
+            return Ok(registry::Document { descriptor: entry.clone(), bytes });
+        }
+        let document = self.fetch(&self.reference.with_digest(&entry.digest)).await?;
+        let (reference, digest) = (self.shown.clone(), entry.digest.clone());
+        if document.descriptor.size != entry.size {
+            let (expected, actual) = (entry.size, document.descriptor.size);
+            return Err(Error::DocumentSize { reference, digest, expected, actual });
+        }
+        // What it was sent as is checked against its own words later; here, against the index's.
+        let sent = &document.descriptor.media_type;
+        if (sent.is_manifest() || sent.is_index()) && *sent != entry.media_type {
+            let source = InvalidDocument::TypeMismatch { sent: sent.clone(), says: entry.media_type.clone() };
+            return Err(Error::Document { reference, digest, source });
+        }
+        let descriptor = Descriptor { media_type: entry.media_type.clone(), ..document.descriptor };
+        Ok(registry::Document { descriptor, ..document })
+    }
+
+    fn parse(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<Document> {
+        Document::parse(&descriptor.media_type, bytes).map_err(|source| Error::Document {
+            reference: self.shown.clone(),
+            digest: descriptor.digest.clone(),
+            source,
+        })
+    }
+
+    fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        if !self.store.content.has(&descriptor.digest) {
+            let mut ingest = self.store.content.ingest(descriptor)?;
+            ingest.append(bytes)?;
+            ingest.commit()?;
+        }
+        Ok(())
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        if config.size > MAX_CONFIG_BYTES {
+            return Err(Error::ConfigSize { reference: self.shown.clone(), size: config.size });
+        }
+        if !self.store.content.has(&config.digest) {
+            self.download.quietly(config, self.progress).await?;
+        }
+        Ok(self.store.content.read(&config.digest, MAX_CONFIG_BYTES)?)
+    }
+
+    fn describe(&self, resolved: &Resolved, config: &[u8]) -> Result<Image> {
+        let Resolved { manifest, descriptor, platform, .. } = resolved;
+        let described = kind::describe(&self.shown, &descriptor.digest, manifest, config)?;
+        let own = described.config.platform();
+        // Old images name no platform in their config.
+        let named = !own.os.is_empty() && !own.architecture.is_empty();
+        let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.size);
+        Ok(Image {
+            names: Vec::new(),
+            id: described.id,
+            manifest: descriptor.clone(),
+            platform: if named { own } else { platform.clone().unwrap_or_else(Platform::host) },
+            config: described.config,
+            layers: described.layers,
+            size: blobs.fold(descriptor.size, u64::saturating_add),
+            pulled_unix_ns: unix_ns(),
+        })
+    }
+
+    /// An image that is for another platform than was asked for is refused; when nothing was
+    /// asked for, an index has chosen, and a lone image is taken as it is.
+    fn require_platform(&self, wanted: Option<&Platform>, actual: &Platform) -> Result<()> {
+        match wanted {
+            Some(wanted) if !actual.satisfies(wanted) => Err(Error::WrongPlatform {
+                reference: self.shown.clone(),
+                wanted: Box::new(wanted.clone()),
+                actual: Box::new(actual.clone()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fetches the layers that are not here. Whether there were any.
+    async fn layers(&self, image: &Image) -> Result<bool> {
+        let mut seen = HashSet::new();
+        let mut missing = Vec::new();
+        for blob in image.layers.iter().map(|layer| &layer.blob).filter(|blob| seen.insert(&blob.digest)) {
+            if self.store.content.has(&blob.digest) {
+                self.progress.event(&Event::Exists { digest: blob.digest.clone() });
+            } else {
+                self.progress.event(&Event::Layer { digest: blob.digest.clone(), size: blob.size });
+                missing.push(blob.clone());
+            }
+        }
+        let any = !missing.is_empty();
+        self.download.all(missing, self.progress).await?;
+        Ok(any)
+    }
+
+    /// Gives the name to the image. Whether it had meant another, or nothing.
+    fn register(&self, facts: &Facts<'_>) -> Result<bool> {
+        let row = record::row_of(facts)?;
+        let before = self.store.db.images().named(&row.name)?;
+        let same = before.iter().any(|old| old.platform == row.platform && old.manifest == row.manifest);
+        self.store.db.images().put(&row, record::dangling_name)?;
+        Ok(!same)
+    }
+}
+
+fn unix_ns() -> i64 {
+    // A clock before 1970 or after 2262 is wrong anyway.
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_nanos().try_into().ok()).unwrap_or(0)
+}

@@ -1,0 +1,123 @@
+//! Removing names, and images that have none left.
+
+use std::collections::HashSet;
+
+use super::{Error, Image, Result, Store, record};
+use crate::oci::Digest;
+use crate::reference::Reference;
+use crate::state::ImageRow;
+
+/// One thing that a removal did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A name was taken from its image; as people write it.
+    Untagged(String),
+    /// An image or one of its blobs is gone.
+    Deleted(Digest),
+}
+
+/// A container that is made of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The container, as shown.
+    pub container: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+impl Store {
+    /// Removes a name, and the image if that was its last; or an image by its id with all its names,
+    /// if that is one or `force` says so. `in_use` tells of a container that is made of an image:
+    /// a stopped one is in the way unless forced, a running one always.
+    pub fn remove(
+        &self,
+        name_or_id: &str,
+        force: bool,
+        in_use: &dyn Fn(&Image) -> Option<Use>,
+    ) -> Result<Vec<Removed>> {
+        let rows = self.rows_of(name_or_id)?;
+        if rows.is_empty() {
+            return Err(Error::NotFound { name: name_or_id.to_owned() });
+        }
+        if !is_named(name_or_id, &rows) && !force {
+            refuse_several_names(name_or_id, &rows)?;
+        }
+        let orphans = self.orphans(&rows)?;
+        for row in &orphans {
+            refuse_used(name_or_id, force, in_use(&record::image_of(row)?))?;
+        }
+        let keys: Vec<(&str, &str)> = rows.iter().map(|row| (row.name.as_str(), row.platform.as_str())).collect();
+        self.db.images().remove(&keys)?;
+        let mut removed = untagged(&rows)?;
+        removed.extend(self.deleted(&orphans)?);
+        Ok(removed)
+    }
+
+    /// Those of `rows` whose image has no other row.
+    fn orphans<'a>(&self, rows: &'a [ImageRow]) -> Result<Vec<&'a ImageRow>> {
+        let mut orphans: Vec<&ImageRow> = Vec::new();
+        for row in rows {
+            let others = self.db.images().of_config(&row.config)?;
+            if others.iter().all(|other| rows.contains(other)) && orphans.iter().all(|o| o.config != row.config) {
+                orphans.push(row);
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// The images without a row, and the blobs that nothing needs any more: also when no image went, since
+    /// one image may have been packed in two ways. While a pull is going on, they wait for the next removal.
+    fn deleted(&self, orphans: &[&ImageRow]) -> Result<Vec<Removed>> {
+        let ids: Vec<Digest> = orphans.iter().filter_map(|row| row.config.parse().ok()).collect();
+        let mut garbage = self.collect_garbage()?;
+        garbage.retain(|digest| !ids.contains(digest));
+        garbage.sort_unstable();
+        Ok(ids.into_iter().chain(garbage).map(Removed::Deleted).collect())
+    }
+
+    fn collect_garbage(&self) -> Result<Vec<Digest>> {
+        let Some(collection) = self.content.collection()? else { return Ok(Vec::new()) };
+        // Read while nobody can pull: no blob of a row that comes later is missed.
+        let mut keep = HashSet::new();
+        for row in self.db.images().list()? {
+            keep.extend(record::blobs_of(&row)?);
+        }
+        Ok(collection.keep_only(&keep)?.0)
+    }
+}
+
+/// Whether what was typed is the name of these rows rather than their id.
+fn is_named(typed: &str, rows: &[ImageRow]) -> bool {
+    let Ok(typed) = typed.parse::<Reference>() else { return false };
+    // By digest, a name means its whole repository's.
+    let same = |name: Reference| name == typed || (typed.digest().is_some() && name.name() == typed.name());
+    rows.iter().any(|row| row.name.parse().is_ok_and(same))
+}
+
+fn refuse_several_names(id: &str, rows: &[ImageRow]) -> Result<()> {
+    let mut names: Vec<String> = rows.iter().map(familiar).collect::<Result<_>>()?;
+    names.dedup();
+    match names.len() {
+        0 | 1 => Ok(()),
+        _ => Err(Error::SeveralNames { id: id.to_owned(), names }),
+    }
+}
+
+fn refuse_used(name: &str, force: bool, used: Option<Use>) -> Result<()> {
+    match used {
+        Some(Use { container, running }) if running || !force => {
+            Err(Error::InUse { name: name.to_owned(), container, running })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn untagged(rows: &[ImageRow]) -> Result<Vec<Removed>> {
+    let mut names: Vec<String> = rows.iter().map(familiar).collect::<Result<_>>()?;
+    names.dedup();
+    Ok(names.into_iter().map(Removed::Untagged).collect())
+}
+
+fn familiar(row: &ImageRow) -> Result<String> {
+    Ok(record::name_of(row)?.reference.familiar())
+}

@@ -1,0 +1,192 @@
+//! The store as its callers see it, on a real database and real blobs.
+
+use super::record::{Facts, row_of};
+use super::*;
+use crate::error::{Failure, Kind};
+use crate::oci::{Compression, LayerFormat, MediaType};
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("db.sqlite")).unwrap();
+        let content = content::Store::open(&dir.path().join("content")).unwrap();
+        Self { store: Store::new(db, content), _dir: dir }
+    }
+
+    fn blob(&self, media_type: &str, text: &str) -> Descriptor {
+        let (digest, size) = (Digest::sha256(text.as_bytes()), text.len() as u64);
+        let descriptor = Descriptor::new(media_type.into(), digest, size);
+        let mut ingest = self.store.content.ingest(&descriptor).unwrap();
+        ingest.append(text.as_bytes()).unwrap();
+        ingest.commit().unwrap();
+        descriptor
+    }
+
+    /// Registers an image whose own blobs are made from `seed`, on a base layer that all share.
+    fn register(&self, name: &str, platform: &str, seed: &str) -> Image {
+        let config = self.blob(MediaType::CONFIG, &format!("config {seed}"));
+        let manifest = self.blob(MediaType::MANIFEST, &format!("manifest {seed}"));
+        let layer = |text: &str| {
+            let blob = self.blob(MediaType::LAYER_GZIP, text);
+            Layer { diff_id: blob.digest.clone(), blob, format: LayerFormat::Tar(Compression::Gzip) }
+        };
+        let image = Image {
+            names: Vec::new(),
+            id: config.digest.clone(),
+            manifest,
+            platform: platform.parse().unwrap(),
+            config: ImageConfig::default(),
+            layers: vec![layer("base"), layer(&format!("layer {seed}"))],
+            size: 9,
+            pulled_unix_ns: 1,
+        };
+        let reference = name.parse().unwrap();
+        let facts = Facts { reference: &reference, indexes: Vec::new(), config, image: image.clone() };
+        self.store.db.images().put(&row_of(&facts).unwrap(), record::dangling_name).unwrap();
+        image
+    }
+
+    fn id(&self, name: &str, platform: Option<&str>) -> Option<Digest> {
+        let platform = platform.map(|text| text.parse().unwrap());
+        self.store.get(name, platform.as_ref()).unwrap().map(|image| image.id)
+    }
+
+    fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        self.store.remove(name, force, &|_| None)
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.store.content.has(&Digest::sha256(text.as_bytes()))
+    }
+}
+
+#[test]
+fn an_image_is_found_by_name_digest_and_id() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let image = here.register("alpine:3", &host, "one");
+    let id = Some(image.id.clone());
+    for name in [
+        "alpine:3".to_owned(),
+        "docker.io/library/alpine:3".to_owned(),
+        image.id.to_string(),
+        image.id.short().to_owned(),
+        image.id.hex().to_owned(),
+        format!("alpine@{}", image.manifest.digest),
+        format!("alpine:3@{}", image.manifest.digest),
+    ] {
+        assert_eq!(here.id(&name, None), id, "{name}");
+    }
+    let elsewhere = format!("debian@{}", image.manifest.digest);
+    for name in ["alpine", "alpine:4", "deadbeef", "", "sha256:", &elsewhere] {
+        assert_eq!(here.id(name, None), None, "{name}");
+    }
+    let found = here.store.get("alpine:3", None).unwrap().unwrap();
+    assert_eq!((found.layers, found.names[0].reference.familiar()), (image.layers, "alpine:3".to_owned()));
+}
+
+#[test]
+fn a_name_holds_one_image_for_each_platform() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let wasm = here.register("app", "wasip1/wasm", "wasm");
+    assert_eq!(here.id("app", None), Some(wasm.id.clone()), "the only one");
+    let native = here.register("app", &host, "native");
+    assert_eq!(here.id("app", None), Some(native.id));
+    assert_eq!(here.id("app", Some("wasi/wasm")), Some(wasm.id));
+    assert_eq!(here.id("app", Some("linux/s390x")), None);
+    let newer = here.register("app", "wasi/wasm", "newer");
+    assert_eq!(here.id("app", Some("wasip2/wasm")), Some(newer.id), "another spelling of the same platform");
+}
+
+#[test]
+fn an_image_whose_tag_moved_on_is_listed_without_it() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let old = here.register("app", &host, "old");
+    here.register("app", &host, "new");
+    let list = here.store.list().unwrap();
+    let dangling = list.iter().find(|image| image.id == old.id).unwrap();
+    assert_eq!(dangling.names[0].reference.tag(), None);
+    assert_eq!(here.id(old.id.short(), None), Some(old.id.clone()));
+    here.remove(old.id.short(), false).unwrap();
+    assert!(here.has("layer new") && here.has("base") && !here.has("layer old"));
+}
+
+#[test]
+fn the_last_name_takes_the_image_with_it_but_not_what_others_share() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let one = here.register("one", &host, "one");
+    here.register("uno", &host, "one");
+    here.register("two", &host, "two");
+    assert_eq!(here.store.list().unwrap().len(), 2, "two names, one image");
+    assert_eq!(here.remove("uno", false).unwrap(), [Removed::Untagged("uno:latest".to_owned())]);
+    assert!(here.has("layer one"));
+    let removed = here.remove("one", false).unwrap();
+    assert_eq!(removed[..2], [Removed::Untagged("one:latest".to_owned()), Removed::Deleted(one.id)]);
+    assert!(!here.has("layer one") && !here.has("config one") && !here.has("manifest one"));
+    assert!(here.has("base") && here.has("layer two"));
+    assert!(matches!(here.remove("one", true), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn an_id_with_several_names_has_to_be_forced() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let image = here.register("one", &host, "one");
+    here.register("uno", &host, "one");
+    let error = here.remove(image.id.short(), false).unwrap_err();
+    assert!(error.to_string().ends_with("referenced by one:latest, uno:latest"), "{error}");
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
+    here.remove(image.id.short(), true).unwrap();
+    assert_eq!(here.store.list().unwrap(), []);
+}
+
+#[test]
+fn what_a_container_uses_stays() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    here.register("one", &host, "one");
+    let used = |running| move |_: &Image| Some(Use { container: "c0ffee".to_owned(), running });
+    for (running, force) in [(false, false), (true, false), (true, true)] {
+        let error = here.store.remove("one", force, &used(running)).unwrap_err();
+        assert!(error.to_string().contains("container c0ffee"), "{error}");
+    }
+    here.register("uno", &host, "one");
+    here.store.remove("uno", false, &used(true)).unwrap();
+    here.store.remove("one", true, &used(false)).unwrap();
+}
+
+#[test]
+fn blobs_wait_for_a_pull_to_end() {
+    let here = Fixture::new();
+    here.register("one", "linux/s390x", "one");
+    let pulling = here.store.content.lease().unwrap();
+    here.remove("one", false).unwrap();
+    assert!(here.has("layer one"));
+    drop(pulling);
+    here.register("two", "linux/s390x", "two");
+    here.remove("two", false).unwrap();
+    assert!(!here.has("layer one"), "the next removal takes them");
+}
+
+#[test]
+fn a_record_of_a_later_wherry_is_refused_not_guessed_at() {
+    let here = Fixture::new();
+    here.register("one", "linux/s390x", "one");
+    let mut row = here.store.db.images().list().unwrap().remove(0);
+    row.record_json = row.record_json.replace("\"version\":1", "\"version\":2");
+    here.store.db.images().put(&row, record::dangling_name).unwrap();
+    let error = here.store.get("one", None).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    // It might name blobs that this wherry does not know of.
+    here.register("two", "linux/s390x", "two");
+    assert!(here.remove("two", false).is_err());
+    assert!(here.has("layer one") && here.has("layer two"));
+}

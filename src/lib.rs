@@ -1,0 +1,25 @@
+//! Wherry, a portable container engine: Linux and WebAssembly images behind one command line.
+//!
+//! The rooms hand each other tickets; see `docs/architecture.md`.
+
+pub mod bundle;
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+pub mod cli;
+pub mod config;
+#[cfg(target_os = "linux")]
+pub mod container;
+pub mod content;
+pub mod engine;
+pub mod error;
+pub mod host;
+pub mod image;
+pub mod log;
+pub mod oci;
+pub mod reference;
+pub mod registry;
+pub mod snapshot;
+pub mod state;
+pub mod sys;
+#[cfg(target_os = "linux")]
+pub mod task;

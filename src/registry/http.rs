@@ -1,0 +1,352 @@
+//! One repository of one registry, reached and logged in to.
+
+use std::time::Duration;
+
+use oci_distribution::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_distribution::secrets::RegistryAuth;
+use oci_distribution::token_cache::{RegistryOperation, RegistryToken, RegistryTokenType};
+use oci_distribution::{Client as OciClient, Reference as OciReference};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use tokio::sync::RwLock;
+
+use super::auth::{Challenge, Login};
+use super::endpoint::Endpoint;
+use super::error::{Asked, What, reason_in};
+use super::{Credentials, Error, Result, check_digest, retry};
+use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, MediaType};
+use crate::reference::Reference;
+
+/// How long a connection may take to come up. A SYN that is lost twice needs three seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may be silent. A registry that fetches from a cold store needs some time.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// As many as curl's browsers follow; registries need two.
+const MAX_REDIRECTS: usize = 10;
+/// Of an error's body, for its reason.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// The caching of tokens is decided here, by the registry's 401, not by `oci_distribution`'s guess.
+const TOKEN_LIFETIME_SECONDS: usize = 24 * 60 * 60;
+
+/// All names and all addresses, for a list of those that need no proxy.
+const EVERYWHERE: &str = "*,0.0.0.0/0,::/0";
+
+const USER_AGENT: &str = concat!("wherry/", env!("CARGO_PKG_VERSION"));
+const DIGEST_HEADER: &str = "docker-content-digest";
+/// What kinds of manifest are wanted; the order says which is preferred.
+const MANIFEST_TYPES: [&str; 4] =
+    [MediaType::INDEX, MediaType::MANIFEST, MediaType::DOCKER_LIST, MediaType::DOCKER_MANIFEST];
+
+/// A manifest or index as a registry sent it: its digest is that of its bytes, and that is all.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The Content-Type it was sent as, and the bytes' digest and number.
+    pub descriptor: Descriptor,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A repository: an address, a way to log in, and the clients that speak to it.
+pub(super) struct Repository {
+    endpoint: Endpoint,
+    shown: String,
+    familiar: String,
+    path: String,
+    http: reqwest::Client,
+    oci: OciClient,
+    login: Login,
+    challenge: Challenge,
+    authorization: RwLock<RegistryAuth>,
+}
+
+impl Repository {
+    /// Reaches the registry and logs in for pulling.
+    pub async fn open(reference: &Reference, credentials: &Credentials) -> Result<Self> {
+        let endpoint = Endpoint::of(reference.registry());
+        let login = find_login(credentials, reference.registry()).await?;
+        let http = http_client(&endpoint)?;
+        let (endpoint, challenge) = ping(&http, endpoint, &reference.name()).await?;
+        let repository = Self {
+            shown: endpoint.shown(),
+            familiar: reference.name(),
+            path: reference.repository().to_owned(),
+            oci: oci_client(&endpoint)?,
+            authorization: RwLock::new(RegistryAuth::Anonymous),
+            endpoint,
+            http,
+            login,
+            challenge,
+        };
+        repository.authorize().await?;
+        Ok(repository)
+    }
+
+    /// Host and port.
+    pub fn registry(&self) -> &str {
+        &self.shown
+    }
+
+    /// Fetches a manifest or index, bounded, and checks it against the digests that it should have.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Document> {
+        let name = reference.digest().map_or(reference.tag().unwrap_or_default(), Digest::as_str);
+        let asked = self.asked(What::Manifest { reference: reference.familiar() });
+        let url = self.url("manifests", name);
+        let accept = MANIFEST_TYPES.join(", ");
+        let response = self.send(&asked, || self.http.get(&url).header(ACCEPT, &accept)).await?;
+        let media_type = MediaType(header(&response, CONTENT_TYPE.as_str()).unwrap_or_default());
+        let told = header(&response, DIGEST_HEADER).filter(|text| !text.is_empty());
+        let what = format!("the manifest of {}", reference.familiar());
+        let bytes = bounded(response, &self.shown, &what, MAX_MANIFEST_BYTES).await?;
+        let digest = self.digest_of(&what, &bytes, reference.digest(), told)?;
+        let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
+        Ok(Document { descriptor, bytes })
+    }
+
+    /// The digest asked for, else the one the registry tells, else the bytes' own. All that are
+    /// known must be right.
+    fn digest_of(&self, what: &str, bytes: &[u8], asked: Option<&Digest>, told: Option<String>) -> Result<Digest> {
+        let invalid = |reason: crate::oci::InvalidDigest| Error::Protocol {
+            registry: self.shown.clone(),
+            what: "a Docker-Content-Digest header",
+            reason: reason.to_string(),
+        };
+        let told: Option<Digest> = told.map(|text| text.parse().map_err(invalid)).transpose()?;
+        for expected in asked.into_iter().chain(told.as_ref()) {
+            check_digest(what, expected, bytes)?;
+        }
+        Ok(asked.cloned().or(told).unwrap_or_else(|| Digest::sha256(bytes)))
+    }
+
+    /// Opens the stream of a blob.
+    pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobResponse> {
+        let asked = self.asked(What::Blob { digest: digest.clone() });
+        match self.try_blob(&asked, digest, offset).await {
+            // A token may expire while layers are fetched.
+            Err(Error::Denied { .. }) if self.authorize().await? => self.try_blob(&asked, digest, offset).await,
+            result => result,
+        }
+    }
+
+    async fn try_blob(&self, asked: &Asked<'_>, digest: &Digest, offset: u64) -> Result<BlobResponse> {
+        let image = OciReference::with_digest(self.endpoint.authority.clone(), self.path.clone(), digest.to_string());
+        // By digest alone, so that the `urls` of a descriptor are never followed.
+        match self.oci.pull_blob_stream_partial(&image, digest.as_str(), offset, None).await {
+            Ok(response) => Ok(response),
+            Err(error) => match Error::of_blob(asked, error, None) {
+                Error::RateLimited { registry, reason, .. } => {
+                    let retry_after = self.blob_retry_after(digest).await;
+                    Err(Error::RateLimited { registry, retry_after, reason })
+                }
+                error => Err(error),
+            },
+        }
+    }
+
+    /// `oci_distribution` drops the header that says when to come back, so it is asked for again
+    /// with a HEAD, which registries do not count.
+    async fn blob_retry_after(&self, digest: &Digest) -> Option<Duration> {
+        let request = self.http.request(Method::HEAD, self.url("blobs", digest.as_str()));
+        let response = self.authorized(request).await.send().await.ok()?;
+        retry_after(&response)
+    }
+
+    fn url(&self, kind: &str, name: &str) -> String {
+        format!("{}://{}/v2/{}/{kind}/{name}", self.endpoint.scheme(), self.endpoint.authority, self.path)
+    }
+
+    fn asked(&self, what: What) -> Asked<'_> {
+        Asked {
+            registry: &self.shown,
+            repository: self.familiar.clone(),
+            logged_in: !matches!(self.login, Login::Anonymous),
+            what,
+        }
+    }
+
+    /// Sends a request, once more with a new token if the old one has expired. Success or an error.
+    async fn send(&self, asked: &Asked<'_>, request: impl Fn() -> RequestBuilder) -> Result<Response> {
+        match self.send_once(asked, request()).await {
+            Err(Error::Denied { .. }) if self.authorize().await? => self.send_once(asked, request()).await,
+            result => result,
+        }
+    }
+
+    async fn send_once(&self, asked: &Asked<'_>, request: RequestBuilder) -> Result<Response> {
+        let response = self.authorized(request).await.send().await;
+        success(asked, response.map_err(|error| Error::of_request(&self.shown, error))?).await
+    }
+
+    async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &*self.authorization.read().await {
+            RegistryAuth::Anonymous => request,
+            RegistryAuth::Basic(username, password) => request.basic_auth(username, Some(password)),
+            RegistryAuth::Bearer(token) => request.bearer_auth(token),
+        }
+    }
+
+    /// Gets what the registry's challenge asks for. Whether that is any different from before.
+    async fn authorize(&self) -> Result<bool> {
+        let asked = self.asked(What::Token);
+        let new = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &self.path).await?;
+        let token = match &new {
+            RegistryAuth::Anonymous => return Ok(false),
+            RegistryAuth::Basic(username, password) => RegistryTokenType::Basic(username.clone(), password.clone()),
+            RegistryAuth::Bearer(token) => RegistryTokenType::Bearer(RegistryToken::Token { token: token.clone() }),
+        };
+        let image = OciReference::with_tag(self.endpoint.authority.clone(), self.path.clone(), String::new());
+        self.oci.store_auth_if_needed(image.resolve_registry(), &new).await;
+        self.oci.tokens.insert(&image, RegistryOperation::Pull, token).await;
+        let mut current = self.authorization.write().await;
+        let changed = *current != new;
+        *current = new;
+        Ok(changed)
+    }
+}
+
+async fn find_login(credentials: &Credentials, registry: &str) -> Result<Login> {
+    let (credentials, name) = (credentials.clone(), registry.to_owned());
+    // A credential helper is another program, which may ask the user for a passphrase.
+    let found = tokio::task::spawn_blocking(move || credentials.for_registry(&name)).await;
+    match found {
+        Ok(found) => found.map_err(|source| Error::Credential { registry: registry.to_owned(), source }),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Asks the registry how it wants to be logged in to. A loopback registry that says that it speaks
+/// TLS (Go's servers and nginx say so in the text of a 400) is spoken to so: that direction is safe.
+async fn ping(http: &reqwest::Client, endpoint: Endpoint, repository: &str) -> Result<(Endpoint, Challenge)> {
+    match ping_once(http, &endpoint, repository).await {
+        Err(Ping::WantsTls) => {
+            let endpoint = endpoint.secure();
+            let challenge = ping_once(http, &endpoint, repository).await.map_err(Ping::into_error)?;
+            Ok((endpoint, challenge))
+        }
+        result => Ok((endpoint, result.map_err(Ping::into_error)?)),
+    }
+}
+
+enum Ping {
+    WantsTls,
+    Failed(Error),
+}
+
+impl Ping {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::WantsTls => unreachable!("only plain http is answered so"),
+        }
+    }
+}
+
+async fn ping_once(http: &reqwest::Client, endpoint: &Endpoint, repository: &str) -> Result<Challenge, Ping> {
+    let registry = endpoint.shown();
+    let url = format!("{}://{}/v2/", endpoint.scheme(), endpoint.authority);
+    let response = http.get(url).send().await.map_err(|error| Ping::Failed(Error::of_request(&registry, error)))?;
+    let challenge = Challenge::in_headers(response.headers().get_all(WWW_AUTHENTICATE).iter());
+    let status = response.status();
+    if endpoint.plain && status == StatusCode::BAD_REQUEST {
+        let body = bounded(response, &registry, "an error", MAX_ERROR_BYTES).await.map_err(Ping::Failed)?;
+        if String::from_utf8_lossy(&body).contains("HTTPS") {
+            return Err(Ping::WantsTls);
+        }
+    } else if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        let repository = repository.to_owned();
+        let asked = Asked { registry: &registry, repository, logged_in: false, what: What::Ping };
+        success(&asked, response).await.map_err(Ping::Failed)?;
+    }
+    challenge.map_err(|reason| {
+        Ping::Failed(Error::Protocol { registry, what: "a WWW-Authenticate header", reason: reason.to_owned() })
+    })
+}
+
+fn header(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    retry::retry_after(header(response, RETRY_AFTER.as_str()).as_deref())
+}
+
+/// The response if it is one of success, else the error that its status means.
+pub(super) async fn success(asked: &Asked<'_>, response: Response) -> Result<Response> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        return Ok(response);
+    }
+    let wait = retry_after(&response);
+    // Whatever is wrong with the body, the status says more.
+    let body = bounded(response, asked.registry, "an error", MAX_ERROR_BYTES).await.unwrap_or_default();
+    Err(Error::of_status(asked, status.as_u16(), wait, &reason_in(&body)))
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn bounded(mut response: Response, registry: &str, what: &str, limit: usize) -> Result<Vec<u8>> {
+    let too_large = || Error::TooLarge { what: what.to_owned(), limit };
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| Error::of_request(registry, error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > limit {
+            return Err(too_large());
+        }
+    }
+    Ok(bytes)
+}
+
+fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client> {
+    install_tls();
+    let redirects = reqwest::redirect::Policy::custom(|attempt| {
+        let from_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        match attempt {
+            attempt if attempt.previous().len() > MAX_REDIRECTS => attempt.error("too many redirects"),
+            attempt if from_tls && attempt.url().scheme() != "https" => {
+                attempt.error("a redirect leads from https to http")
+            }
+            attempt => attempt.follow(),
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(redirects)
+        .danger_accept_invalid_certs(endpoint.loopback);
+    // As in Docker and Go, proxies are not for this machine's own addresses.
+    let builder = if endpoint.loopback { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| Error::Setup { source: Box::new(error) })
+}
+
+fn oci_client(endpoint: &Endpoint) -> Result<OciClient> {
+    // The only way to tell this crate to use no proxy is one that is used for nothing.
+    let (proxy, no_proxy) = if endpoint.loopback {
+        (Some("http://127.0.0.1:9".to_owned()), Some(EVERYWHERE.to_owned()))
+    } else {
+        (None, None)
+    };
+    let config = ClientConfig {
+        protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
+        accept_invalid_certificates: endpoint.loopback,
+        default_token_expiration_secs: TOKEN_LIFETIME_SECONDS,
+        read_timeout: Some(READ_TIMEOUT),
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        user_agent: USER_AGENT,
+        https_proxy: proxy.clone(),
+        http_proxy: proxy,
+        no_proxy,
+        ..ClientConfig::default()
+    };
+    OciClient::try_from(config).map_err(|error| Error::Setup { source: Box::new(error) })
+}
+
+/// Chooses ring as the one provider of cryptography, when TLS is first needed.
+fn install_tls() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // An error means that the embedding program has chosen one already, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+    });
+}

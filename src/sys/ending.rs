@@ -1,0 +1,58 @@
+//! Ending by signal where the kernel would not: the first process of a pid namespace ignores every
+//! signal that it has no handler for (pid_namespaces(7)), so `stop` would wait for its whole grace
+//! time and kill.
+
+#![expect(unsafe_code, reason = "sigaction(2) and a signal handler have no safe wrapper")]
+
+use std::io;
+
+use super::{Result, named};
+
+/// The signals whose default action ends a process and that are sent by people. The synchronous ones
+/// (SIGSEGV and its like) belong to the Wasm engine, SIGKILL needs no handler.
+const ENDING: [libc::c_int; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGXCPU,
+];
+
+/// From now on a signal that ends other processes ends this one, with the status 128 + its number.
+pub fn end_on_signals() -> Result<()> {
+    for signal in ENDING {
+        set(signal, end as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
+    }
+    Ok(())
+}
+
+/// From now on writing to a pipe that nobody reads is an error and not the end of this process.
+pub fn survive_closed_pipes() -> Result<()> {
+    set(libc::SIGPIPE, libc::SIG_IGN)
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    // SAFETY: _exit is async-signal-safe (signal-safety(7)) and nothing else is called here.
+    unsafe { libc::_exit(128 + signal) }
+}
+
+/// Ends this process at once, for tests that are a program and must not return into their harness.
+#[cfg(test)]
+pub fn end_now(status: u8) -> ! {
+    // SAFETY: _exit takes no pointer and does not return; nothing here is needed afterwards.
+    unsafe { libc::_exit(status.into()) }
+}
+
+fn set(signal: libc::c_int, handler: libc::sighandler_t) -> Result<()> {
+    // SAFETY: sigaction is plain data for which zero is valid (no flags, empty mask).
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    // SA_ONSTACK: the thread may be on a Wasm stack that is all but used up.
+    action.sa_flags = libc::SA_ONSTACK;
+    // SAFETY: `action` is valid, and its handler is a function that lives as long as the process.
+    let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    named(if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }, || format!("sigaction({signal})"))
+}

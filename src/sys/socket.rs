@@ -1,0 +1,73 @@
+//! Unix sockets: a pair whose one end a child gets, passing open files, and listening at a path of
+//! any length.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, socketpair,
+};
+
+use super::{Result, named};
+
+/// The most files that one message passes.
+pub const MAX_FDS: usize = 8;
+
+/// A pair of connected sockets that keep messages apart.
+pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    named(pair, || "socketpair(AF_UNIX, SOCK_SEQPACKET)".into())
+}
+
+/// Sends `bytes`, at least one, with `fds` attached, as one message.
+pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)), "at most {MAX_FDS} files in a message");
+    }
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
+    named(sent, || format!("sendmsg({} bytes, {} fds)", bytes.len(), fds.len()))?;
+    Ok(())
+}
+
+/// Receives up to `buffer.len()` bytes and the files that came with them.
+pub fn receive_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let got = rustix::net::recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let got = named(got, || "recvmsg()".into())?;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok((got.bytes, fds))
+}
+
+/// Listens at `path`, however long it is: a socket address holds 108 bytes, so a longer path is
+/// reached by a handle to its directory.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    by_short_path(path, |short| UnixListener::bind(short), "bind")
+}
+
+/// Connects to the socket at `path`.
+pub fn connect(path: &Path) -> Result<UnixStream> {
+    by_short_path(path, |short| UnixStream::connect(short), "connect")
+}
+
+fn by_short_path<T>(path: &Path, call: impl Fn(&Path) -> std::io::Result<T>, name: &str) -> Result<T> {
+    let line = || format!("{name}({path:?})");
+    if path.as_os_str().len() < 100 {
+        return named(call(path), line);
+    }
+    let directory = named(std::fs::File::open(path.parent().unwrap_or(path)), line)?;
+    let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
+    named(call(&Path::new(&short).join(path.file_name().unwrap_or_default())), line)
+}

@@ -1,0 +1,134 @@
+//! One running container, from its start to its exit status, by one owner.
+//!
+//! ```text
+//!  CLI or daemon ──launch──▶ supervisor ──engine──▶ the program
+//!      │  ▲                   │ parent, single-threaded, no async runtime
+//!      │  └─── frames ────────┤ stdio → log and attached clients
+//!      └─ may die ────────────┘ exit status → state.json, once
+//! ```
+//!
+//! The supervisor is a process of the same binary, executed from a handle that cannot be written and
+//! detached from whoever launched it. The launcher's end of the socket that carries the orders becomes
+//! the first attached client, so that not a byte of output is missed between the start and the attach.
+//!
+//! The container's state is the file `state.json` in its directory ([`State`]). Only the supervisor
+//! replaces it. When that says `running` and no such process exists, the supervisor was killed or the
+//! machine rebooted; whoever looks then says so ([`State::settled`]).
+
+mod launch;
+mod relay;
+mod state;
+mod supervise;
+pub mod wire;
+
+use std::path::PathBuf;
+
+pub use launch::{Launched, launch};
+pub use relay::{Attachment, End, relay};
+use serde::{Deserialize, Serialize};
+pub use state::{Exit, State};
+pub use supervise::supervise;
+
+use crate::engine::Engine;
+use crate::error::{Failure, Kind};
+use crate::sys::{self, pty};
+
+/// The name under which the binary is executed to supervise a container.
+pub const SUPERVISE: &str = "wherry-supervise";
+
+/// What the supervisor is told; the root filesystem's mount and the compiled program come with it as files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Orders {
+    /// The container's directory: its bundle, its log, its state.
+    pub directory: PathBuf,
+    /// The directory for what a reboot may forget.
+    pub run: PathBuf,
+    /// What the last step of the start does.
+    pub engine: Engine,
+    /// The terminal's size, for a program that has one.
+    pub terminal: Option<pty::Size>,
+    /// Whether the program's standard input is open, to be written by clients; it is empty otherwise.
+    pub stdin: bool,
+    /// Whether the launcher stays attached; the input then ends when it goes away.
+    pub attached: bool,
+    /// Whether an ordinary user runs it, who has no cgroup to put it into.
+    pub rootless: bool,
+    /// The arguments with which our binary removes the container after its end, if it is to be removed.
+    pub cleanup: Option<Vec<String>>,
+}
+
+/// Why a container could not be started, as it crossed from the supervisor.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct StartFailure {
+    /// The chain of what went wrong.
+    pub message: String,
+    /// What might help.
+    pub hint: Option<String>,
+    /// The exit status that stands for it: 125, 126 or 127.
+    pub status: u8,
+}
+
+impl Failure for StartFailure {
+    fn kind(&self) -> Kind {
+        match self.status {
+            127 => Kind::NotFound,
+            126 => Kind::PermissionDenied,
+            _ => Kind::FailedPrecondition,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}
+
+/// Why a supervisor could not be reached, or its state not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call failed.
+    #[error("cannot {what}")]
+    Sys {
+        /// What was being done.
+        what: &'static str,
+        /// The call.
+        source: sys::Error,
+    },
+    /// The container's state file cannot be read or written.
+    #[error("cannot {what} {path:?}")]
+    State {
+        /// Read or write.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The container could not be started.
+    #[error(transparent)]
+    Start(#[from] StartFailure),
+    /// The supervisor died, or is not one.
+    #[error("the container's supervisor {what}")]
+    Supervisor {
+        /// What it did.
+        what: &'static str,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Sys { source, .. } => source.kind(),
+            Self::State { source, .. } => Kind::of_io(source),
+            Self::Start(failure) => failure.kind(),
+            Self::Supervisor { .. } => Kind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Start(failure) => failure.hint(),
+            _ => None,
+        }
+    }
+}

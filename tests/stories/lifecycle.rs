@@ -1,0 +1,205 @@
+//! The verbs of a container's life: create, start, ps, logs, wait, stop, kill, rm, inspect; and of images: images, rmi.
+
+use serde_json::Value;
+
+use crate::support::{Wherry, images};
+
+#[test]
+fn a_life_from_create_to_rm() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let id = wherry.ok(["create", "--name", "life", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(id.len(), 64, "{id}");
+    assert_eq!(wherry.status("life").as_deref(), Some("created"));
+    assert_eq!(wherry.ok(["ps", "-q"]), "", "ps shows what runs");
+    let all = wherry.ok(["ps", "-a"]);
+    assert!(
+        all.contains("Created") && all.contains("life") && all.contains(&id[..12]) && all.contains(&image),
+        "{all}"
+    );
+
+    assert_eq!(wherry.ok(["start", "life"]), "life");
+    wherry.call(["wait", "life"]).expect(0).says("7\n");
+    let all = wherry.ok(["ps", "-a"]);
+    assert!(all.contains("Exited (7)"), "{all}");
+
+    let logs = wherry.call(["logs", "life"]).expect(0);
+    assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("out\n", "err\n"));
+
+    // A second life in the same container: the log goes on.
+    wherry.ok(["start", "life"]);
+    wherry.call(["wait", "life"]).expect(0).says("7\n");
+    assert_eq!(wherry.call(["logs", "life"]).expect(0).stdout, "out\nout\n");
+
+    assert_eq!(wherry.ok(["rm", "life"]), "life");
+    assert_eq!(wherry.ok(["ps", "-aq"]), "");
+    wherry.call(["inspect", "life"]).expect(1).complains(&["life"]);
+}
+
+#[test]
+fn start_attached_is_the_containers_output_and_code() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["create", "--name", "att", &image, "sh", "-c", "echo out; echo err >&2; exit 9"]);
+    let output = wherry.call(["start", "-a", "att"]).expect(9);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn start_says_what_cannot_start() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["create", "--name", "broken", &image, "no-such-command"]);
+    wherry.call(["start", "broken"]).expect(1).complains(&["no-such-command"]);
+    let state = wherry.inspect("broken")["State"].clone();
+    assert_eq!(state["ExitCode"], 127, "{state}");
+}
+
+#[test]
+fn inspect_has_dockers_words() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let id = wherry.ok([
+        "run",
+        "-d",
+        "--name",
+        "seen",
+        "-e",
+        "A=b",
+        "-w",
+        "/data",
+        "--network",
+        "none",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    let seen = wherry.inspect("seen");
+    assert_eq!(seen["Id"], id.as_str());
+    assert_eq!(seen["Name"], "/seen");
+    assert_eq!(seen["State"]["Status"], "running");
+    assert_eq!(seen["State"]["Running"], true);
+    assert_eq!(seen["Config"]["Image"], image.as_str());
+    assert_eq!(seen["Config"]["WorkingDir"], "/data");
+    assert!(seen["Config"]["Env"].as_array().unwrap().contains(&Value::from("A=b")), "{seen}");
+    assert_eq!(seen["Path"], "sleep");
+    assert_eq!(seen["Args"], serde_json::json!(["1000"]));
+    assert!(seen["Image"].as_str().unwrap().starts_with("sha256:"), "{seen}");
+    // The process is where it says, and is what it says.
+    let pid = wherry.pid("seen");
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(command, b"sleep\x001000\0");
+
+    wherry.ok(["kill", "seen"]);
+    wherry.ok(["wait", "seen"]);
+    let state = wherry.inspect("seen")["State"].clone();
+    assert_eq!(
+        (&state["Status"], &state["ExitCode"], &state["Running"]),
+        (&"exited".into(), &137.into(), &false.into())
+    );
+    assert_eq!(state["Pid"], 0);
+}
+
+#[test]
+fn a_container_is_found_by_name_and_by_the_start_of_its_id() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let id = wherry.ok(["create", "--name", "prefix", &image, "true"]);
+    for name in ["prefix", &id, &id[..12], &id[..6]] {
+        assert_eq!(wherry.inspect(name)["Id"], id.as_str(), "{name}");
+    }
+}
+
+#[test]
+fn stop_asks_then_kills() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let polite = "trap 'echo asked; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    wherry.ok(["run", "-d", "--name", "polite", &image, "sh", "-c", polite]);
+    wherry.until_logged("polite", "ready");
+    assert_eq!(wherry.ok(["stop", "polite"]), "polite");
+    wherry.call(["wait", "polite"]).expect(0).says("3\n");
+    assert_eq!(wherry.call(["logs", "polite"]).stdout, "ready\nasked\n");
+
+    // Process 1 ignores what it does not handle.
+    wherry.ok(["run", "-d", "--name", "deaf", &image, "sleep", "1000"]);
+    wherry.ok(["stop", "-t", "0", "deaf"]);
+    wherry.call(["wait", "deaf"]).expect(0).says("137\n");
+    assert_eq!(wherry.ok(["stop", "deaf"]), "deaf", "stopping what is stopped is done already");
+}
+
+#[test]
+fn kill_sends_the_signal_it_is_told() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let script = "trap 'echo usr1' USR1; trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done";
+    wherry.ok(["run", "-d", "--name", "sig", &image, "sh", "-c", script]);
+    wherry.until_logged("sig", "ready");
+    wherry.ok(["kill", "-s", "USR1", "sig"]);
+    wherry.until_logged("sig", "usr1");
+    wherry.ok(["kill", "--signal", "SIGINT", "sig"]);
+    wherry.call(["wait", "sig"]).expect(0).says("5\n");
+    wherry.call(["kill", "sig"]).expect(1).complains(&["sig", "exited"]);
+    wherry.call(["kill", "-s", "NOSUCH", "sig"]).expect(1).complains(&["NOSUCH"]);
+}
+
+#[test]
+fn rm_refuses_what_runs_unless_forced() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "busy", &image, "sleep", "1000"]);
+    wherry.call(["rm", "busy"]).expect(1).complains(&["busy", "running"]);
+    assert_eq!(wherry.ok(["rm", "-f", "busy"]), "busy");
+    assert_eq!(wherry.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn wait_ends_with_the_container() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "waited", "-i", &image, "sleep", "1000"]);
+    let waiting = wherry.start(["wait", "waited"]);
+    wherry.ok(["kill", "waited"]);
+    waiting.finish().expect(0).says("137\n");
+}
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let wherry = Wherry::new();
+    for verb in ["start", "stop", "kill", "rm", "logs", "wait", "inspect"] {
+        wherry.call([verb, "nobody"]).expect(1).complains(&["nobody"]).says(if verb == "inspect" {
+            "[]\n"
+        } else {
+            ""
+        });
+    }
+    wherry.call(["rmi", "nothing:here"]).expect(1).complains(&["nothing:here"]);
+    assert_eq!(wherry.ok(["ps", "-aq"]), "");
+    assert_eq!(wherry.ok(["images", "-q"]), "");
+}
+
+#[test]
+fn images_are_listed_and_removed() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let (repository, tag) = image.rsplit_once(':').unwrap();
+    let table = wherry.ok(["images"]);
+    let row = table.lines().nth(1).unwrap_or_default();
+    assert!(row.contains(repository) && row.contains(tag), "{table}");
+    assert_eq!(wherry.ok(["images", "-q"]).lines().count(), 1);
+
+    wherry.ok(["create", "--name", "user", &image, "true"]);
+    wherry.call(["rmi", &image]).expect(1).complains(&["conflict", "using"]);
+    wherry.ok(["rm", "user"]);
+    wherry.call(["rmi", &image]).expect(0);
+    assert_eq!(wherry.ok(["images", "-q"]), "");
+}
+
+#[test]
+fn version_and_info_answer() {
+    let wherry = Wherry::new();
+    assert!(wherry.ok(["version"]).contains(env!("CARGO_PKG_VERSION")));
+    assert!(wherry.ok(["--version"]).contains(env!("CARGO_PKG_VERSION")));
+    assert!(wherry.ok(["info"]).contains(wherry.root().to_str().unwrap()));
+    wherry.call(["no-such-verb"]).expect(125).complains(&["no-such-verb"]);
+}

@@ -1,0 +1,19 @@
+//! Stories: what a user does with the command line, and what then is true on this machine.
+//!
+//! One file for each verb or theme, one binary. Every test has a data root of its own and real parts around it: Debian's
+//! docker-registry on the loopback interface, images built by umoci and skopeo, the kernel as it is. When a
+//! test's [`support::Wherry`] goes out of scope, nothing of its containers may be left.
+//!
+//! Containers take root, and so do these tests. They are for Linux; the rest of the engine is tested where it lives.
+#![cfg(target_os = "linux")]
+
+mod faults;
+mod images;
+mod isolation;
+mod lifecycle;
+mod pull;
+mod quickstart;
+mod run;
+mod support;
+mod survive;
+mod wasm;

@@ -1,0 +1,38 @@
+//! What every story stands on: a hermetic wherry, a real registry, real images.
+
+pub mod images;
+pub mod process;
+pub mod registry;
+mod wherry;
+
+pub use wherry::{Running, Wherry};
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a story waits for something that the kernel or another process does by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Looks until there is something to see. For states that nobody announces; what announces itself is waited for.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// A file or folder of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The build's own place for what tests make.
+pub fn scratch() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
