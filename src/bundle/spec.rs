@@ -43,6 +43,9 @@ pub struct Intent {
     /// Whether an ordinary user makes it, in a user namespace that maps nothing but that user: what
     /// the kernel then refuses is left out, and is not needed.
     pub rootless: bool,
+    /// Whether its program sees nothing of its root filesystem but the binds, as a Wasm program does: it then
+    /// needs none of the kernel's filesystems.
+    pub blind: bool,
 }
 
 /// A user by numbers, with the groups beside the first.
@@ -106,8 +109,8 @@ pub fn spec(intent: &Intent) -> Spec {
         .namespaces(namespaces(intent.network))
         .cgroups_path(intent.cgroup.clone())
         .resources(LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete"))
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READONLY.map(str::to_owned).to_vec())
+        .masked_paths(hidden(intent, &MASKED))
+        .readonly_paths(hidden(intent, &READONLY))
         .sysctl(sysctls(intent));
     let linux = match &intent.seccomp {
         Some(seccomp) => linux.seccomp(seccomp.clone()),
@@ -147,11 +150,18 @@ fn namespaces(network: Network) -> Vec<LinuxNamespace> {
     wanted.map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("complete")).collect()
 }
 
+/// What is to be kept from a program that could see it.
+fn hidden(intent: &Intent, paths: &[&str]) -> Vec<String> {
+    if intent.blind { Vec::new() } else { paths.iter().map(|&path| path.to_owned()).collect() }
+}
+
 /// Docker lets an unprivileged program ping and bind low ports, in a network namespace of its own.
 fn sysctls(intent: &Intent) -> HashMap<String, String> {
     let own = [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
     match intent.network {
-        Network::None if !intent.rootless => own.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        Network::None if !intent.rootless && !intent.blind => {
+            own.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        }
         _ => HashMap::new(),
     }
 }
@@ -173,6 +183,11 @@ fn mounts(intent: &Intent) -> Vec<Mount> {
         mount("/sys", sysfs, source, &[&HARD[..], &["ro"]].concat()),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&HARD[..], &["ro"]].concat()),
     ];
+    if intent.blind {
+        // What runs it wants random numbers, and its terminal is in /dev/pts.
+        let needed: &[&str] = if intent.terminal { &["/dev", "/dev/pts"] } else { &["/dev"] };
+        mounts.retain(|mount| needed.iter().any(|path| mount.destination() == std::path::Path::new(path)));
+    }
     if intent.rootless {
         // Such a user has no cgroup of its own to look at.
         mounts.retain(|mount| mount.destination() != std::path::Path::new("/sys/fs/cgroup"));
@@ -232,6 +247,7 @@ mod tests {
             seccomp: None,
             cgroup: "/wherry/x".into(),
             rootless: false,
+            blind: false,
         }
     }
 

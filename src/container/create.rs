@@ -4,17 +4,18 @@
 //! anywhere between, there is no container, and a directory that the next removal sweeps.
 
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::{Config, Container, Error, HostConfig, Record, Status, Store, io, name};
+use super::{Config, Container, Error, HostConfig, Prepared, Record, Status, Store, io, name};
 use crate::engine::{Engine, wasm};
 use crate::error::tolerate;
 use crate::image::Image;
-use crate::snapshot::Chain;
+use crate::snapshot::{Chain, Rootfs};
 use crate::sys::lock::FileLock;
 
 /// What is asked for, where it differs from what the image says.
@@ -62,8 +63,9 @@ impl Store {
             // The error that matters is the one at hand; what stays is swept later.
             tolerate(std::fs::remove_dir_all(&directory));
         }
-        let record = made?;
-        Ok(Container { record, name, status: Status::Created { failure: None }, directory })
+        let (record, prepared) = made?;
+        let prepared = Some(Arc::new(prepared));
+        Ok(Container { record, name, status: Status::Created { failure: None }, directory, prepared })
     }
 
     fn fill(
@@ -74,7 +76,7 @@ impl Store {
         id: &str,
         directory: &Path,
         name: &str,
-    ) -> Result<Record, Error> {
+    ) -> Result<(Record, Prepared), Error> {
         let rootfs = self.snapshots.rootfs(chain, directory)?;
         let bundle_root = directory.join("rootfs");
         if !bundle_root.exists() {
@@ -83,13 +85,13 @@ impl Store {
         let config = config(&create, image, id);
         let command = [&config.entrypoint[..], &config.cmd].concat();
         let program = command.first().ok_or(Error::NoCommand)?;
-        let root = rootfs.recipe().detached(true);
-        let root = root.map_err(|source| Error::Sys { what: "mount the root filesystem", source })?;
+        let root = mount(&rootfs)?;
         let engine = Engine::pick(image.platform().is_wasm(), &magic(root.as_fd(), program));
-        if engine == Engine::Wasm {
+        let program = match engine {
+            Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.
-            self.compile(root.as_fd(), program, &create.image)?;
-        }
+            Engine::Wasm => Some(self.compile(root.as_fd(), program, &create.image)?.into_file().into()),
+        };
         let record = Record {
             version: Record::version(),
             id: id.to_owned(),
@@ -107,11 +109,25 @@ impl Store {
             crate::state::Error::NameTaken { name, owner } => Error::NameTaken { name, owner },
             other => other.into(),
         })?;
-        Ok(record)
+        Ok((record, Prepared { root, program }))
+    }
+
+    /// The root filesystem and the program of a container that was created some time ago.
+    pub(super) fn prepare(&self, record: &Record) -> Result<Prepared, Error> {
+        let root = mount(&record.rootfs)?;
+        let command = record.command();
+        let program = match record.engine {
+            Engine::Linux => None,
+            Engine::Wasm => {
+                let path = command.first().ok_or(Error::NoCommand)?;
+                Some(self.compile(root.as_fd(), path, &record.image)?.into_file().into())
+            }
+        };
+        Ok(Prepared { root, program })
     }
 
     /// The compiled form of the Wasm program at `path` in `root`, which is of `image`.
-    pub(super) fn compile(&self, root: BorrowedFd<'_>, path: &str, image: &str) -> Result<wasm::Compiled, Error> {
+    fn compile(&self, root: BorrowedFd<'_>, path: &str, image: &str) -> Result<wasm::Compiled, Error> {
         let file = open(root, path).map_err(|error| Error::Io {
             what: "open the WebAssembly program",
             path: path.into(),
@@ -133,6 +149,11 @@ impl Store {
         let lock = FileLock::shared(&self.places.containers.join(".lock"));
         lock.map_err(|source| Error::Sys { what: "lock the containers' directory", source })
     }
+}
+
+fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
+    let mounted = rootfs.recipe().detached(false);
+    mounted.map_err(|source| Error::Sys { what: "mount the root filesystem", source })
 }
 
 fn private_directory(path: &Path) -> std::io::Result<()> {

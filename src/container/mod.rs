@@ -21,6 +21,7 @@ mod start;
 mod status;
 mod user;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,6 +71,17 @@ pub struct Container {
     /// What it is doing.
     pub status: Status,
     directory: PathBuf,
+    /// What a create has made and the start that follows it in this process can use.
+    prepared: Option<Arc<Prepared>>,
+}
+
+/// What a start begins with.
+#[derive(Debug)]
+struct Prepared {
+    /// The root filesystem, mounted and not attached anywhere.
+    root: OwnedFd,
+    /// The compiled program of a Wasm container.
+    program: Option<OwnedFd>,
 }
 
 /// Why a verb was refused or failed.
@@ -186,7 +198,7 @@ impl Store {
         let record = Record::parse(&row)?;
         let directory = self.directory_of(&row.id);
         let status = Status::of(State::settled(&directory)?, directory.exists());
-        Ok(Container { record, name: row.name, status, directory })
+        Ok(Container { record, name: row.name, status, directory, prepared: None })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Container, Error, Record, Status, Store, files, io, user};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
@@ -32,13 +33,14 @@ impl Store {
             Status::Dead => return Err(container.wrong("start", Some("remove it: its directory is gone"))),
         }
         let record = &container.record;
-        let root = record.rootfs.recipe().detached(false);
-        let root = root.map_err(|source| Error::Sys { what: "mount the root filesystem", source })?;
-        let program = self.program(record, &root)?;
-        let intent = self.intent(container, &root)?;
+        let prepared = match &container.prepared {
+            Some(prepared) => prepared.clone(),
+            None => Arc::new(self.prepare(record)?),
+        };
+        let intent = self.intent(container, &prepared.root)?;
         Bundle::write(&container.directory, bundle::spec(&intent))?;
         let orders = self.orders(container, options);
-        let launched = task::launch(&orders, Some(root), program);
+        let launched = task::launch(&orders, Some(prepared.root.as_fd()), prepared.program.as_ref().map(AsFd::as_fd));
         launched.map_err(|source| Error::Start { name: container.name.clone(), source })
     }
 
@@ -46,16 +48,6 @@ impl Store {
     pub(super) fn lock(&self, container: &Container) -> Result<FileLock, Error> {
         let lock = FileLock::exclusive(&container.directory.join("lock"));
         lock.map_err(|source| Error::Sys { what: "lock the container", source })
-    }
-
-    fn program(&self, record: &Record, root: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
-        match record.engine {
-            Engine::Linux => Ok(None),
-            Engine::Wasm => {
-                let path = record.command().into_iter().next().ok_or(Error::NoCommand)?;
-                Ok(Some(self.compile(root.as_fd(), &path, &record.image)?.into_file().into()))
-            }
-        }
     }
 
     fn orders(&self, container: &Container, options: StartOptions) -> Orders {
@@ -102,6 +94,7 @@ impl Store {
             capabilities: if *engine == Engine::Wasm { Default::default() } else { capabilities },
             cgroup: Path::new("/wherry").join(id),
             rootless: self.places.rootless,
+            blind: *engine == Engine::Wasm,
         })
     }
 }

@@ -23,8 +23,8 @@ use super::tar::Entry;
 /// What this process can do to files, looked at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Powers {
-    /// Whether files can be given away and devices made: the effective user is 0, perhaps of a namespace.
-    /// Without, everything belongs to the caller.
+    /// Whether files can be given away and devices made: the effective user is 0, perhaps of a namespace that
+    /// knows other users too. Without, everything belongs to the caller.
     pub root: bool,
     uid: u32,
     gid: u32,
@@ -36,8 +36,15 @@ impl Powers {
     /// Those of this process.
     pub fn of_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Self { root: uid == 0, uid, gid, umask: umask() }
+        Self { root: uid == 0 && !is_alone(), uid, gid, umask: umask() }
     }
+}
+
+/// Whether this user namespace maps a single user, so that there is nobody to give a file to.
+fn is_alone() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let sizes = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    sizes.sum::<u64>() == 1
 }
 
 /// The process's umask, which umask(2) could tell only by changing it under all threads; everything where

@@ -80,10 +80,31 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() ->
 /// leads to a read-only filesystem.
 pub fn sealed_self() -> Result<OwnedFd> {
     const EXE: &str = "/proc/self/exe";
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = named(open_tree(rustix::fs::CWD, EXE, flags), || format!("open_tree({EXE:?}, OPEN_TREE_CLONE)"))?;
+    let tree = match clone_mount(EXE) {
+        // The link leads into the mount namespace that this process began in, and it has left that: the
+        // same file is looked up in the namespace that it is in now.
+        Err(error) if error.errno() == Some(libc::EINVAL) => {
+            let path = named(std::fs::read_link(EXE), || format!("readlink({EXE:?})"))?;
+            let tree = clone_mount(&path)?;
+            let [here, there] = [rustix::fs::stat(EXE), rustix::fs::fstat(&tree)];
+            let [here, there] =
+                [named(here, || format!("stat({EXE:?})"))?, named(there, || format!("stat({path:?})"))?];
+            if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) {
+                let source = io::Error::other("another file has taken the place of the running binary");
+                return Err(Error { call: format!("open_tree({path:?})"), source });
+            }
+            tree
+        }
+        tree => tree?,
+    };
     set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
     Ok(tree)
+}
+
+fn clone_mount(path: impl AsRef<std::path::Path>) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let path = path.as_ref();
+    named(open_tree(rustix::fs::CWD, path, flags), || format!("open_tree({path:?}, OPEN_TREE_CLONE)"))
 }
 
 /// Sets and clears attributes (`MOUNT_ATTR_*`) of the mount `fd`, of all mounts below it too if `recursive`.
@@ -146,6 +167,24 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// Gives back the pages of our own binary that only the start needed. They stay in the page cache; what is
+/// still needed is mapped again at its next use.
+pub fn forget_code() -> Result<()> {
+    const MAPS: &str = "/proc/self/maps";
+    let maps = named(std::fs::read_to_string(MAPS), || format!("read({MAPS:?})"))?;
+    let fields = maps.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Code only: data that relocation has written to would come back as it is in the file.
+    for code in fields.filter(|f| f.get(1) == Some(&"r-xp") && f.get(5).is_some_and(|path| path.starts_with('/'))) {
+        let bounds = code[0].split_once('-').map(|(a, b)| (usize::from_str_radix(a, 16), usize::from_str_radix(b, 16)));
+        let Some((Ok(start), Ok(end))) = bounds else { continue };
+        // SAFETY: the range is a private mapping of the running binary's code, which nobody has written to here,
+        // and nobody can write to in the file while it runs: it is read again as it was.
+        let done = unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        check(done.into(), || format!("madvise({start:#x}, {}, MADV_DONTNEED)", end - start))?;
+    }
+    Ok(())
+}
+
 /// Makes the terminal `fd` the controlling one of this session.
 pub fn set_controlling_terminal(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: TIOCSCTTY takes an integer, not a pointer.
@@ -188,16 +227,20 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<u8> {
     Ok(status.exit_status().or(signal).unwrap_or(255) as u8)
 }
 
-/// Becomes the user and groups given, for ever.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
-    use rustix::process::{Gid, Uid};
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    let supplementary: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
-    match rustix::thread::set_thread_groups(&supplementary) {
-        // In a user namespace of a single id the kernel lets nobody change groups (user_namespaces(7)).
-        Err(rustix::io::Errno::PERM) if groups.is_empty() && setgroups_denied() => {}
-        set => named(set, || format!("setgroups({groups:?})"))?,
-    }
+/// Sets the supplementary groups.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    let gids: Vec<_> = groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+    named(rustix::thread::set_thread_groups(&gids), || format!("setgroups({groups:?})"))
+}
+
+/// Whether this user namespace lets nobody change groups, as one of a single id has to (user_namespaces(7)).
+pub fn groups_are_fixed() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
+/// Becomes the user and the group given, for ever.
+pub fn become_user(uid: u32, gid: u32) -> Result<()> {
+    let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
     named(rustix::thread::set_thread_res_gid(group, group, group), || format!("setresgid({gid})"))?;
     named(rustix::thread::set_thread_res_uid(user, user, user), || format!("setresuid({uid})"))
 }
@@ -225,10 +268,6 @@ pub fn unshare(flags: i32) -> Result<()> {
 /// Leaves the cgroup namespace for one whose root is the cgroup that this process is in.
 pub fn unshare_cgroup() -> Result<()> {
     unshare(libc::CLONE_NEWCGROUP)
-}
-
-fn setgroups_denied() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// Begins a new, empty session keyring.

@@ -1,7 +1,7 @@
 //! Making a supervisor and giving it its orders.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub struct Launched {
 }
 
 /// Makes a supervisor that follows `orders`, and waits until the container runs or cannot.
-pub fn launch(orders: &Orders, root: Option<OwnedFd>, wasm: Option<OwnedFd>) -> Result<Launched, Error> {
+pub fn launch(orders: &Orders, root: Option<BorrowedFd<'_>>, wasm: Option<BorrowedFd<'_>>) -> Result<Launched, Error> {
     let failed = |what| move |source| Error::Sys { what, source };
     let (ours, theirs) = UnixStream::pair()
         .map_err(|source| sys::Error { call: "socketpair()".into(), source })
@@ -41,8 +41,7 @@ pub fn launch(orders: &Orders, root: Option<OwnedFd>, wasm: Option<OwnedFd>) -> 
     spawned
         .map_err(|source| sys::Error { call: format!("execve({SUPERVISE})"), source })
         .map_err(failed("start the supervisor"))?;
-    send(&ours, orders, root.as_ref().map(AsFd::as_fd), wasm.as_ref().map(AsFd::as_fd))
-        .map_err(failed("give the supervisor its orders"))?;
+    send(&ours, orders, root, wasm).map_err(failed("give the supervisor its orders"))?;
     await_start(ours)
 }
 

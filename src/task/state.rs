@@ -67,11 +67,10 @@ impl State {
         }
     }
 
-    /// Replaces the state of the container in `directory`. An end is on the disk before anybody is told.
-    pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
+    /// Replaces the state of the container in `directory`; if it is to last, it is on the disk after this.
+    pub(super) fn write(&self, directory: &Path, lasting: bool) -> Result<(), Error> {
         let path = file(directory);
         let temp = path.with_extension("new");
-        let lasting = !matches!(self, Self::Running { .. });
         let write = || -> io::Result<()> {
             let mut file = File::create(&temp)?;
             file.write_all(&serde_json::to_vec(self)?)?;
@@ -101,7 +100,7 @@ impl State {
         let finished_at = Timestamp::now();
         let exit = Exit { code: UNSEEN, started_at: *started_at, finished_at, error: Some(error.to_owned()) };
         let ended = Self::Exited(exit);
-        ended.write(directory)?;
+        ended.write(directory, true)?;
         Ok(Some(ended))
     }
 }
@@ -129,7 +128,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(State::read(directory.path()).unwrap(), None);
         let state = running(Identity::of(std::process::id() as i32).unwrap());
-        state.write(directory.path()).unwrap();
+        state.write(directory.path(), true).unwrap();
         assert_eq!(State::read(directory.path()).unwrap(), Some(state.clone()));
         assert_eq!(State::settled(directory.path()).unwrap(), Some(state));
     }
@@ -139,7 +138,7 @@ mod tests {
         let me = Identity::of(std::process::id() as i32).unwrap();
         let reused = Identity { start_time: me.start_time + 1, ..me };
         let directory = tempfile::tempdir().unwrap();
-        running(reused).write(directory.path()).unwrap();
+        running(reused).write(directory.path(), false).unwrap();
         let settled = State::settled(directory.path()).unwrap();
         assert!(matches!(settled, Some(State::Exited(Exit { code: UNSEEN, .. }))));
         assert_eq!(State::read(directory.path()).unwrap(), settled, "and it stays found out");

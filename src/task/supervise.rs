@@ -35,6 +35,8 @@ const MAX_CLIENTS: usize = 64;
 /// Follows the orders that come over standard input. This is the whole life of the supervisor process;
 /// it returns the arguments of the cleanup that is left to do, if any.
 pub fn supervise() -> Option<Vec<String>> {
+    // What the launcher's own parent left open is nobody's business here, or in the container.
+    sys::process::close_all_but(&[]).ok()?;
     // The launcher is told of everything that goes wrong; without one there is nobody to tell.
     let launcher = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
     let (orders, root, wasm) = launch::receive(&launcher).ok()?;
@@ -44,6 +46,8 @@ pub fn supervise() -> Option<Vec<String>> {
         Ok(mut task) => {
             task.clients.push(Client::new(launcher, true));
             task.announce();
+            // It costs only memory where it fails.
+            tolerate(process::forget_code());
             task.run();
             task.finish(&orders)
         }
@@ -65,7 +69,7 @@ fn detach() -> io::Result<()> {
 
 fn refuse(orders: &Orders, launcher: &UnixStream, failure: StartFailure) {
     let state = State::Failed { code: failure.status, error: failure.message.clone(), finished_at: Timestamp::now() };
-    let failure = match state.write(&orders.directory) {
+    let failure = match state.write(&orders.directory, true) {
         Ok(()) => failure,
         Err(error) => StartFailure { message: format!("{}; and {}", failure.message, chain(&error)), ..failure },
     };
@@ -255,7 +259,7 @@ impl Task {
         let pid = self.running.child.pid.as_raw_nonzero().get();
         let process = Identity::of(pid).unwrap_or(Identity { pid, start_time: 0 });
         let state = State::Running { process, supervisor, started_at: self.started_at, boot: state::boot() };
-        state.write(directory).map_err(|e| StartFailure::general(&e))
+        state.write(directory, false).map_err(|e| StartFailure::general(&e))
     }
 
     fn announce(&mut self) {
@@ -430,7 +434,8 @@ impl Task {
         let error = (!problems.is_empty()).then(|| problems.join("; "));
         let exit = Exit { code, started_at: self.started_at, finished_at: Timestamp::now(), error };
         // Without a state file whoever looks next finds that this supervisor has gone, which is true too.
-        tolerate(State::Exited(exit).write(&orders.directory));
+        let lasting = orders.cleanup.is_none();
+        tolerate(State::Exited(exit).write(&orders.directory, lasting));
         tolerate(std::fs::remove_file(&self.socket_path));
         self.say_goodbye(code);
         orders.cleanup.clone().filter(|_| orders.directory.exists())

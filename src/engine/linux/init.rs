@@ -87,6 +87,8 @@ fn isolate(
     wasm: Option<wasm::Compiled>,
 ) -> Done<Option<wasm::Program>> {
     session()?;
+    oom_score(plan)?;
+    let facts = Facts::gather()?;
     if let Some(wasm) = &wasm {
         // Nothing will be executed, so nothing of the supervisor's would be closed by that: its log, its
         // clients, and the other end of the program's own input, which would then never end.
@@ -103,7 +105,9 @@ fn isolate(
     for mount in mounts {
         make(mount, root.as_fd())?;
     }
-    populate_dev(root.as_fd())?;
+    if plan.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+        populate_dev(root.as_fd())?;
+    }
     let terminal = streams(stdio, root.as_fd(), socket)?;
     // Loaded while the compile cache's file can be read, before the filter and the limits apply.
     let program = wasm.map(wasm::load).transpose().map_err(|e| End::Failed(Failed::in_wasm(&e)))?;
@@ -122,9 +126,22 @@ fn isolate(
     drop((slash, root, terminal));
     limits(plan)?;
     enter_directory(&plan.cwd)?;
-    become_user(plan)?;
+    become_user(plan, &facts)?;
     step(sys::process::cloexec_from(3), "close the files of the host")?;
     Ok(program)
+}
+
+/// What only the host's `/proc` tells: the container may have none.
+struct Facts {
+    last_capability: usize,
+    groups_are_fixed: bool,
+}
+
+impl Facts {
+    fn gather() -> Done<Self> {
+        let last_capability = step(caps::last(), "look at the kernel's capabilities")?;
+        Ok(Self { last_capability, groups_are_fixed: sys::process::groups_are_fixed() })
+    }
 }
 
 fn session() -> Done {
@@ -309,12 +326,14 @@ fn limits(plan: &Plan) -> Done {
         let set = rustix::process::setrlimit(resource(*typ), Rlimit { current: limit(soft), maximum: limit(hard) });
         step(named(set, || format!("setrlimit({typ:?}, {soft}, {hard})")), "set a resource limit")?;
     }
-    if let Some(score) = plan.oom_score_adj.filter(|score| !has_oom_score(*score)) {
-        let written = std::fs::write("/proc/self/oom_score_adj", score.to_string());
-        step(named(written, || format!("write(\"/proc/self/oom_score_adj\", {score})")), "set the OOM score")?;
-    }
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
     Ok(())
+}
+
+fn oom_score(plan: &Plan) -> Done {
+    let Some(score) = plan.oom_score_adj.filter(|score| !has_oom_score(*score)) else { return Ok(()) };
+    let written = std::fs::write("/proc/self/oom_score_adj", score.to_string());
+    step(named(written, || format!("write(\"/proc/self/oom_score_adj\", {score})")), "set the OOM score")
 }
 
 fn has_oom_score(wanted: i32) -> bool {
@@ -357,13 +376,15 @@ fn enter_directory(cwd: &Path) -> Done {
 
 /// Gives up what the program must not have. The filter comes last of what it could refuse; without
 /// no_new_privs only CAP_SYS_ADMIN may load one, so it comes before that is given up.
-fn become_user(plan: &Plan) -> Done {
+fn become_user(plan: &Plan, facts: &Facts) -> Done {
     let Caps { bounding, effective, permitted, inheritable, ambient } = plan.caps;
     let (_, held) = step(caps::current(), "look at its capabilities")?;
-    let last = step(caps::last(), "look at the kernel's capabilities")?;
-    step(caps::bound(bounding, last), "bound its capabilities")?;
+    step(caps::bound(bounding, facts.last_capability), "bound its capabilities")?;
     step(caps::keep_over_setuid(true), "keep its capabilities over the change of user")?;
-    step(sys::process::become_user(plan.uid, plan.gid, &plan.groups), "become the user")?;
+    if !(facts.groups_are_fixed && plan.groups.is_empty()) {
+        step(sys::process::set_groups(&plan.groups), "leave the host's groups")?;
+    }
+    step(sys::process::become_user(plan.uid, plan.gid), "become the user")?;
     step(caps::keep_over_setuid(false), "keep its capabilities no longer")?;
     if plan.no_new_privileges {
         step(sys::seccomp::set_no_new_privs(), "give up new privileges")?;
