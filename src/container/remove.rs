@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Container, Error, Status, Store, io};
 use crate::sys::lock::FileLock;
+use crate::task;
 
 impl Store {
     /// Removes the container; a running one only if `force` ends it first.
@@ -16,6 +17,9 @@ impl Store {
         }
         if container.directory.exists() {
             let _lock = self.lock(container)?;
+            if !self.places.rootless && matches!(&container.status, Status::Exited(exit) if exit.error.is_some()) {
+                task::forget(&container.directory)?;
+            }
             container.record.rootfs.remove(&container.directory)?;
             gone(&container.directory)?;
         }

@@ -15,6 +15,7 @@
 //! replaces it. When that says `running` and no such process exists, the supervisor was killed or the
 //! machine rebooted; whoever looks then says so ([`State::settled`]).
 
+mod forget;
 mod launch;
 mod relay;
 mod state;
@@ -23,6 +24,7 @@ pub mod wire;
 
 use std::path::PathBuf;
 
+pub use forget::forget;
 pub use launch::{Launched, launch};
 pub use relay::{Attachment, End, relay};
 use serde::{Deserialize, Serialize};
@@ -104,6 +106,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The cgroup of a container that lost its supervisor cannot be removed.
+    #[error("cannot remove the cgroup that a killed supervisor left")]
+    Cgroup(#[from] crate::cgroup::Error),
+    /// The bundle of a container that lost its supervisor cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
     /// The container could not be started.
     #[error(transparent)]
     Start(#[from] StartFailure),
@@ -120,6 +128,8 @@ impl Failure for Error {
         match self {
             Self::Sys { source, .. } => source.kind(),
             Self::State { source, .. } => Kind::of_io(source),
+            Self::Cgroup(source) => source.kind(),
+            Self::Bundle(source) => source.kind(),
             Self::Start(failure) => failure.kind(),
             Self::Supervisor { .. } => Kind::Internal,
         }

@@ -13,6 +13,7 @@ mod isolation;
 mod lifecycle;
 mod pull;
 mod quickstart;
+mod rootless;
 mod run;
 mod support;
 mod survive;

@@ -50,6 +50,19 @@ fn a_killed_supervisor_is_found_out() {
 }
 
 #[test]
+fn what_a_killed_supervisor_left_goes_with_its_container() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "orphan", &image, "sleep", "1000"]);
+    let init = wherry.pid("orphan");
+    process::kill(process::parent(init).unwrap());
+    assert!(process::gone_within(init, PATIENCE), "the container's process is gone");
+    eventually("the end is found out", || (wherry.status("orphan")? == "exited").then_some(()));
+    wherry.ok(["rm", "orphan"]);
+    // That no cgroup is left is what the end of every story looks for.
+}
+
+#[test]
 fn a_supervisor_stays_small_and_has_one_thread() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);
