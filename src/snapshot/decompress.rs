@@ -22,7 +22,7 @@ use crate::oci::{Digest, Hasher};
 /// The most bytes that a layer may inflate to.
 pub const MAX_OUTPUT: u64 = 256 << 30;
 
-/// The most bytes out per byte in, once more than [`RATIO_GRACE`] came out. Deflate's own limit is 1032
+/// The most bytes out per byte in, once more than `RATIO_GRACE` came out. Deflate's own limit is 1032
 /// (a match of 258 bytes for two bits), so no honest gzip is refused; zstd would allow many times more.
 pub const MAX_RATIO: u64 = 1100;
 

@@ -1,7 +1,7 @@
 //! The embedded database: durable records and their transactions, for many processes at once.
 //!
 //! One SQLite file in WAL mode: readers never wait for a writer, writers queue for at most
-//! [`BUSY_TIMEOUT`], and a process killed at any point leaves the last commit. What a record *means*
+//! `BUSY_TIMEOUT`, and a process killed at any point leaves the last commit. What a record *means*
 //! is its room's business; here it is a row with the columns that are searched by and a JSON text
 //! that carries its own version.
 //!
