@@ -153,7 +153,7 @@ fn every_dependency_has_an_allowed_licence_and_source() {
         if !licence_is_allowed(licence, &allowed) {
             faults.push(format!("{name}: licence `{licence}` is not in deny.toml"));
         }
-        if package["source"].as_str().is_some_and(|source| !source.contains("crates.io")) {
+        if package["source"].as_str().is_some_and(|source| !source.starts_with("registry+")) {
             faults.push(format!("{name}: comes from {}", package["source"]));
         }
     }
@@ -445,7 +445,7 @@ fn block_comment_length(text: &str) -> usize {
     text.len()
 }
 
-/// Whether an SPDX expression can be satisfied with the allowed licences. `/` is crates.io's old way to write OR.
+/// Whether an SPDX expression can be satisfied with the allowed licences. `/` is an old way to write OR.
 fn licence_is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let spaced =
         expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "\u{a0}WITH\u{a0}");
