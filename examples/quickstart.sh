@@ -11,7 +11,9 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # Linux containers need root for now; only those commands are run with it.
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+bold='' plain=''
+[ ! -t 1 ] || bold=$'\033[1m' plain=$'\033[0m'
+title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 # A port that nobody listens on.
 free_port() {
     local port
