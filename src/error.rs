@@ -44,6 +44,15 @@ pub trait Failure: std::error::Error + Send + Sync + 'static {
     }
 }
 
+/// An error with its causes, in one line; a cause that the line ends with already is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let said = cause.to_string();
+        if text.ends_with(&said) { text } else { format!("{text}: {said}") }
+    })
+}
+
 /// Lets go of a result that nobody can act upon; the place that calls it says why.
 pub fn tolerate<T, E>(_: Result<T, E>) {}
 

@@ -46,7 +46,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Environment, Settings};
-use crate::error::{Failure, tolerate};
+use crate::error::{Failure, chain, tolerate};
 use crate::host::{self, Host};
 
 /// What a command comes to: an exit status, or a failure.
@@ -229,18 +229,17 @@ fn usage(error: &clap::Error) -> u8 {
 
 /// Prints a failure: one line with its causes, each said once, and the hint.
 fn tell(failure: &dyn Failure) {
-    let mut text = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
+    let text = chain(failure);
     let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
     // Without a standard error there is nobody to tell.
     tolerate(write!(std::io::stderr(), "wherry: {}\n{hint}", output::printable(&text)));
+}
+
+/// The size of the user's terminal, if there is one.
+#[cfg(target_os = "linux")]
+fn terminal_size() -> Option<crate::sys::pty::Size> {
+    use std::io::{IsTerminal, stdout};
+    stdout().is_terminal().then(|| crate::sys::pty::size(stdout()).ok()).flatten()
 }
 
 /// Runs `each` for every name, tells of those that failed, and fails in the end if one did.

@@ -10,13 +10,12 @@ mod direct;
 
 #[cfg(target_os = "linux")]
 mod isolated {
-    use std::io::{IsTerminal, stdin, stdout};
+    use std::io::{IsTerminal, stdin};
 
     use crate::cli::options::{self, Options};
-    use crate::cli::{Context, output};
+    use crate::cli::{Context, output, terminal_size};
     use crate::container::{self, Container, StartOptions};
     use crate::error::{Failure, Kind, tolerate};
-    use crate::sys::pty;
     use crate::task::{self, Attachment, End, relay};
 
     /// Create and run a new container
@@ -57,7 +56,7 @@ mod isolated {
         }
         let general = |failure| (125, failure);
         let made = options::create(&args.options, &args.image, context).map_err(general)?;
-        let options = StartOptions { attached: !args.detach, size: size() };
+        let options = StartOptions { attached: !args.detach, size: terminal_size() };
         let containers = context.host().map_err(|e| (125, e.into()))?.containers().map_err(|e| (125, e.into()))?;
         let launched = containers.start(&made, options);
         let mut launched = match launched {
@@ -79,10 +78,6 @@ mod isolated {
             End::Detached => Ok(0),
             End::Impatient => Ok(130),
         }
-    }
-
-    fn size() -> Option<pty::Size> {
-        stdout().is_terminal().then(|| pty::size(stdout()).ok()).flatten()
     }
 
     fn remove(containers: &container::Store, made: &Container) -> Result<(), container::Error> {

@@ -1,11 +1,8 @@
 //! `wherry start`: start containers that exist, in the background or attached.
 
-use std::io::{IsTerminal, stdout};
-
-use super::{Context, output};
+use super::{Context, output, terminal_size};
 use crate::container::{Container, StartOptions, Store};
 use crate::error::Failure;
-use crate::sys::pty;
 use crate::task::{self, Attachment, End, relay};
 
 /// Start one or more stopped containers
@@ -59,7 +56,7 @@ fn start_attached(name: &str, stdin: bool, context: &Context) -> Result<u8, (u8,
     };
     let (containers, container) = open().map_err(|failure| (1, failure))?;
     let config = &container.record.config;
-    let options = StartOptions { attached: true, size: size() };
+    let options = StartOptions { attached: true, size: terminal_size() };
     let launched = containers.start(&container, options).map_err(|error| match &error {
         crate::container::Error::Start { source: task::Error::Start(failure), .. } => (failure.status, error.into()),
         _ => (1, error.into()),
@@ -70,8 +67,4 @@ fn start_attached(name: &str, stdin: bool, context: &Context) -> Result<u8, (u8,
         End::Detached => Ok(0),
         End::Impatient => Ok(130),
     }
-}
-
-fn size() -> Option<pty::Size> {
-    stdout().is_terminal().then(|| pty::size(stdout()).ok()).flatten()
 }

@@ -21,7 +21,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::engine::linux::{self, Request, Running, Stdio};
 use crate::engine::wasm;
-use crate::error::{Failure, tolerate};
+use crate::error::{Failure, chain, tolerate};
 use crate::log::{Stream, Writer};
 use crate::sys::process::{self, Identity};
 use crate::sys::{self, pty, socket};
@@ -77,11 +77,6 @@ fn refuse(orders: &Orders, launcher: &UnixStream, failure: StartFailure) {
     wire::put(&mut frame, Kind::Failed, &serde_json::to_vec(&failure).expect("plain data"));
     // A launcher that was killed has no use for it, and the state file says the same.
     tolerate((&mut &*launcher).write_all(&frame));
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |e| e.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl StartFailure {

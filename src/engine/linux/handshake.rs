@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Kind};
+use crate::error::{self, Failure, Kind};
 use crate::sys;
 
 /// The longest message: a failure names paths, of at most 4096 bytes each.
@@ -56,18 +56,13 @@ impl Failed {
     }
 
     pub(super) fn in_wasm(error: &crate::engine::wasm::Error) -> Self {
-        Self { step: chain(error), call: String::new(), errno: 0, status: None }
+        Self { step: error::chain(error), call: String::new(), errno: 0, status: None }
     }
 
     pub(super) fn vanished() -> Self {
         let step = "the container's init process ended before the program was started".to_owned();
         Self { step, call: String::new(), errno: 0, status: None }
     }
-}
-
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |e| e.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 impl Failure for Failed {

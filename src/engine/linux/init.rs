@@ -15,7 +15,7 @@ use super::mounts::{self, Step, What};
 use super::plan::{Caps, Plan};
 use super::{Request, Stdio};
 use crate::engine::wasm;
-use crate::error::tolerate;
+use crate::error::{chain, tolerate};
 use crate::oci::runtime::PosixRlimitType;
 use crate::sys::{self, caps, named};
 
@@ -490,7 +490,7 @@ fn run_wasm(program: wasm::Program, spec: &crate::oci::runtime::Spec) -> i32 {
         Ok(status) => status.into(),
         Err(error) => {
             // The streams are the container's by now: this is the program's last word, in its log.
-            let text = handshake::chain(&error);
+            let text = chain(&error);
             tolerate(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("wherry: {text}\n")));
             125
         }
