@@ -133,15 +133,13 @@ fn state(status: &Status) -> Value {
 }
 
 fn mount(bind: &str) -> Value {
-    let mut parts = bind.splitn(3, ':');
-    let mut next = || parts.next().unwrap_or_default();
-    let (source, destination, mode) = (next(), next(), next());
+    let bind = container::parse_bind(bind);
     json!({
         "Type": "bind",
-        "Source": source,
-        "Destination": destination,
-        "Mode": mode,
-        "RW": mode != "ro",
+        "Source": bind.source,
+        "Destination": bind.destination,
+        "Mode": if bind.readonly { "ro" } else { "rw" },
+        "RW": !bind.readonly,
         "Propagation": "rprivate",
     })
 }

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 pub use create::Create;
 pub use record::{Config, HostConfig, Record};
 pub use signal::{InvalidSignal, number as signal_number};
-pub use start::StartOptions;
+pub use start::{StartOptions, parse_bind};
 pub use status::Status;
 pub use user::{InvalidUser, MAX_ACCOUNT_FILE};
 

@@ -123,7 +123,7 @@ fn environment(record: &Record, home: &str) -> Vec<String> {
 }
 
 /// A bind as it was recorded, which the door has checked.
-fn parse_bind(text: &str) -> Bind {
+pub fn parse_bind(text: &str) -> Bind {
     let mut parts = text.splitn(3, ':');
     let mut next = || parts.next().unwrap_or_default();
     let (source, destination, options) = (next(), next(), next());

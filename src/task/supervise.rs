@@ -44,7 +44,7 @@ pub fn supervise() -> Option<Vec<String>> {
     let started = start(&orders, root, wasm);
     match started {
         Ok(mut task) => {
-            task.clients.push(Client::new(launcher, true));
+            task.clients.push(Client::new(launcher, orders.attached));
             task.announce();
             // It costs only memory where it fails.
             tolerate(process::forget_code());

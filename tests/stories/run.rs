@@ -89,6 +89,18 @@ fn standard_input_is_given_with_i_only() {
 }
 
 #[test]
+fn the_input_of_a_detached_container_stays_open() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "-i", "--name", "open", &image, "sh", "-c", "cat; echo ended"]);
+    wherry.ok(["run", "-d", "--name", "shut", &image, "sh", "-c", "cat; echo ended"]);
+    wherry.until_logged("shut", "ended");
+    assert_eq!(wherry.status("open").as_deref(), Some("running"));
+    wherry.ok(["stop", "-t", "0", "open"]);
+    assert_eq!(wherry.ok(["logs", "open"]), "");
+}
+
+#[test]
 fn the_environment_is_the_images_and_the_users() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);
