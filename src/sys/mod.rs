@@ -23,6 +23,8 @@ pub mod pty;
 #[cfg(unix)]
 pub mod ready;
 #[cfg(target_os = "linux")]
+pub mod schedule;
+#[cfg(target_os = "linux")]
 pub mod seccomp;
 #[cfg(target_os = "linux")]
 pub mod socket;

@@ -21,6 +21,7 @@ mod handshake;
 mod init;
 mod mounts;
 mod plan;
+pub mod schedule;
 pub mod seccomp;
 
 use std::os::fd::{AsFd, OwnedFd};
