@@ -3,7 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::*;
+use crate::error::{Failure, Kind};
 
 /// A group that is removed also when the test fails.
 struct Made {
