@@ -19,6 +19,8 @@ pub mod private_dir;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]
+pub mod procfs;
+#[cfg(target_os = "linux")]
 pub mod pty;
 #[cfg(unix)]
 pub mod ready;

@@ -19,10 +19,12 @@
 
 mod handshake;
 mod init;
+pub mod label;
 mod mounts;
 mod plan;
 pub mod schedule;
 pub mod seccomp;
+pub mod sysctl;
 
 use std::os::fd::{AsFd, OwnedFd};
 
