@@ -445,6 +445,12 @@ impl Error {
     }
 }
 
+/// What an open file is, also one opened as a path only.
+pub fn file_info(file: impl AsFd) -> Result<Info> {
+    let fd = file.as_fd();
+    named(rustix::fs::fstat(fd), || format!("fstat({})", fd.as_raw_fd())).map(|stat| Info::of(&stat))
+}
+
 /// Sets the owner of an open file.
 pub fn set_file_owner(file: impl AsFd, uid: u32, gid: u32) -> Result<()> {
     let fd = file.as_fd();
