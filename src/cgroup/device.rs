@@ -21,9 +21,10 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
+use super::group::Group;
 use super::{Error, Version, file, refused};
+use crate::sys;
 use crate::sys::bpf::{self, Instruction};
-use crate::sys::{self, named};
 
 /// How many rules a list may have. Real ones have some dozens; each costs a write on v1 at every start.
 const MAX_RULES: usize = 4096;
@@ -87,6 +88,26 @@ impl Exception {
         self.kind == other.kind && common(self.major, other.major) && common(self.minor, other.minor)
     }
 
+    /// What remains of its accesses without those that others give to the same devices.
+    fn without(&self, others: &[Self]) -> Option<Self> {
+        let given = others.iter().filter(|other| other.same_devices(self)).fold(0, |all, other| all | other.access.0);
+        let access = Access(self.access.0 & !given);
+        (access.0 != 0).then_some(Self { access, ..*self })
+    }
+
+    /// Reads the kernel's v1 notation, but for the line that allows all.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let kind = match words.next()? {
+            "b" => Kind::Block,
+            "c" => Kind::Char,
+            _ => return None,
+        };
+        let (major, minor) = words.next()?.split_once(':')?;
+        let number = |text: &str| if text == "*" { Some(None) } else { text.parse().ok().map(Some) };
+        Some(Self { kind, major: number(major)?, minor: number(minor)?, access: Access::parse(words.next()?)? })
+    }
+
     /// The kernel's v1 notation.
     fn line(&self) -> String {
         let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
@@ -110,6 +131,18 @@ const PROMISED: [Exception; 10] = [
     Exception::of(Kind::Char, Some(136), None, Access::ALL),
 ];
 
+/// /dev/net/tun: not promised, but runc has always allowed it, and callers rely on that. A list that denies all around
+/// it means what it says.
+const TUN: Exception = Exception::of(Kind::Char, Some(10), Some(200), Access::ALL);
+
+/// The commands for a v1 group's two files.
+#[derive(Debug, PartialEq, Eq)]
+struct Lines {
+    allow: Vec<String>,
+    deny: Vec<String>,
+    deny_first: bool,
+}
+
 /// What is allowed: everything or nothing, but for the exceptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Policy {
@@ -127,7 +160,8 @@ impl Policy {
             policy.rule(rule)?;
         }
         PROMISED.iter().try_for_each(|promised| policy.set(true, *promised))?;
-        Ok(policy)
+        let mut with_tun = policy.clone();
+        Ok(if with_tun.set(true, TUN).is_ok() { with_tun } else { policy })
     }
 
     fn rule(&mut self, rule: &LinuxDeviceCgroup) -> Result<(), Error> {
@@ -177,12 +211,53 @@ impl Policy {
         Ok(())
     }
 
-    /// The writes that make a v1 group follow the policy, whatever it did before.
-    fn lines(&self) -> Vec<(&'static str, String)> {
-        let (default, other) =
-            if self.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let exceptions = self.exceptions.iter().map(|exception| (other, exception.line()));
-        std::iter::once((default, "a".to_owned())).chain(exceptions).collect()
+    /// The writes that make a v1 group follow the policy: from nothing known, or from a policy of nothing but
+    /// exceptions by the difference alone, so that no process inside sees a device vanish that it may keep.
+    fn lines(&self, now: Option<&Self>) -> Lines {
+        let line = |exception: &Exception| exception.line();
+        match now {
+            Some(now) if !self.allow && !now.allow => Lines {
+                deny: now
+                    .exceptions
+                    .iter()
+                    .filter_map(|held| held.without(&self.exceptions))
+                    .map(|e| line(&e))
+                    .collect(),
+                allow: self
+                    .exceptions
+                    .iter()
+                    .filter_map(|new| new.without(&now.exceptions))
+                    .map(|e| line(&e))
+                    .collect(),
+                deny_first: false,
+            },
+            _ => {
+                let (all, exceptions) = (vec!["a".to_owned()], self.exceptions.iter().map(line).collect());
+                match self.allow {
+                    true => Lines { allow: all, deny: exceptions, deny_first: false },
+                    false => Lines { deny: all, allow: exceptions, deny_first: true },
+                }
+            }
+        }
+    }
+
+    /// Has a v1 group follow the policy.
+    fn write(&self, group: &Group, fresh: bool) -> Result<sys::Result<()>, Error> {
+        let now = if fresh { None } else { Self::listed(&group.read("devices.list")?) };
+        let lines = self.lines(now.as_ref());
+        let write = |name: &str, lines: &[String]| match lines.is_empty() {
+            true => Ok(()),
+            false => group.write_all(name, lines.iter().map(String::as_str)),
+        };
+        let (allow, deny) = (("devices.allow", &lines.allow), ("devices.deny", &lines.deny));
+        let (first, second) = if lines.deny_first { (deny, allow) } else { (allow, deny) };
+        Ok(write(first.0, first.1).and_then(|()| write(second.0, second.1)))
+    }
+
+    /// What a v1 group's list says; none where it allows all but what it does not tell.
+    fn listed(list: &str) -> Option<Self> {
+        let exceptions = list.lines().map(Exception::parse).collect::<Option<Vec<_>>>()?;
+        Some(Self { allow: false, exceptions })
     }
 
     /// The v2 program. It gets `struct bpf_cgroup_dev_ctx`: access and type in one word, major, minor; and
@@ -271,25 +346,27 @@ fn number(number: Option<i64>) -> Result<Option<u32>, Error> {
     }
 }
 
-/// Makes a group follow the rules.
-pub(super) fn restrict(version: Version, dir: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+/// Makes a group follow the rules; a fresh one has none yet.
+pub(super) fn restrict(group: &Group, rules: &[LinuxDeviceCgroup], fresh: bool) -> Result<(), Error> {
     let policy = Policy::replay(rules)?;
-    let done = match version {
-        Version::V1 => policy.lines().into_iter().try_for_each(|(name, line)| file::write(&dir.join(name), &line)),
-        Version::V2 => hang(dir, &policy.program()),
+    let done = match group.hierarchy.version {
+        Version::V1 => policy.write(group, fresh)?,
+        Version::V2 => hang(group, &policy.program(), fresh),
     };
     match done {
         // Inside a user namespace the kernel lets nobody load such a program, and nobody make a device node either:
         // what can be opened is what the host has lent, under the host's permissions.
         Err(error) if error.errno() == Some(libc::EPERM) && in_user_namespace()? => Ok(()),
-        other => other.map_err(|source| refused(dir, source, |path, source| Error::Devices { path, source })),
+        other => other.map_err(|source| refused(&group.dir, source, |path, source| Error::Devices { path, source })),
     }
 }
 
-fn hang(dir: &Path, program: &[Instruction]) -> sys::Result<()> {
-    let group = named(std::fs::File::open(dir), || format!("open({dir:?}, O_DIRECTORY)"))?;
+fn hang(group: &Group, program: &[Instruction], fresh: bool) -> sys::Result<()> {
     let program = bpf::load_device_program(program)?;
-    bpf::set_device_program(group.as_fd(), program.as_fd())
+    match fresh {
+        true => bpf::add_device_program(group.handle()?, program.as_fd()),
+        false => bpf::set_device_program(group.handle()?, program.as_fd()),
+    }
 }
 
 /// The first user namespace maps all ids onto themselves.
@@ -314,7 +391,10 @@ mod tests {
     }
 
     fn lines(json: &str) -> Vec<String> {
-        replayed(json).unwrap().lines().into_iter().map(|(name, line)| format!("{name} {line}")).collect()
+        let Lines { allow, deny, deny_first } = replayed(json).unwrap().lines(None);
+        let allow = allow.into_iter().map(|line| format!("devices.allow {line}"));
+        let deny = deny.into_iter().map(|line| format!("devices.deny {line}"));
+        if deny_first { deny.chain(allow).collect() } else { allow.chain(deny).collect() }
     }
 
     /// Runs a program as the kernel would on one request.
@@ -374,6 +454,17 @@ mod tests {
         for (json, expected) in table {
             assert_eq!(lines(json), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn a_living_group_keeps_what_it_may_keep() {
+        let now = Policy::listed("c 1:3 rwm\nc *:* m\nb 8:0 r\n").unwrap();
+        let wanted = r#"[{"allow":true,"type":"c","major":1,"minor":3},{"allow":true,"type":"c","access":"m"},
+            {"allow":true,"type":"c","major":10,"minor":200,"access":"rw"}]"#;
+        let lines = replayed(wanted).unwrap().lines(Some(&now));
+        let (allow, deny) = (vec!["c 10:200 rw".to_owned()], vec!["b 8:0 r".to_owned()]);
+        assert_eq!(lines, Lines { allow, deny, deny_first: false });
+        assert_eq!(Policy::listed("a *:* rwm\n"), None);
     }
 
     #[test]

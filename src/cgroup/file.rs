@@ -1,19 +1,42 @@
 //! Reading and writing the kernel's control files, with errors that read like strace lines.
+//!
+//! A start writes some dozen of them, so each takes no more calls than it must: open, one write or read for each
+//! command or page, close.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
+
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::sys::{self, named};
 
 /// Longest value quoted in an error.
 const QUOTED: usize = 80;
+/// A page: most control files fit.
+const PAGE: usize = 4096;
 
 /// Writes a control file. One write(2) is one command: the kernel takes it whole or refuses it. The file is
 /// never created, so a missing controller is NotFound, not a misleading PermissionDenied.
 pub(super) fn write(path: &Path, value: &str) -> sys::Result<()> {
-    let mut file = named(OpenOptions::new().write(true).open(path), || format!("open({path:?}, O_WRONLY)"))?;
-    named(file.write_all(value.as_bytes()), || format!("write({path:?}, {:?})", quote(value)))
+    write_at(CWD, path, path, [value])
+}
+
+/// Writes several commands into one control file, of which `at` is the directory; `path` is its name in errors.
+pub(super) fn write_at<'a>(
+    at: impl AsFd,
+    name: impl rustix::path::Arg,
+    path: &Path,
+    values: impl IntoIterator<Item = &'a str>,
+) -> sys::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = named(rustix::fs::openat(at, name, flags, Mode::empty()), || format!("open({path:?}, O_WRONLY)"))?;
+    for value in values {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes()));
+        named(written, || format!("write({path:?}, {:?})", quote(value)))?;
+    }
+    Ok(())
 }
 
 fn quote(value: &str) -> &str {
@@ -26,7 +49,24 @@ fn quote(value: &str) -> &str {
 
 /// Reads a control file whole.
 pub(super) fn read(path: &Path) -> sys::Result<String> {
-    named(std::fs::read_to_string(path), || format!("read({path:?})"))
+    read_at(CWD, path, path)
+}
+
+/// Reads a control file whole, of which `at` is the directory; `path` is its name in errors.
+pub(super) fn read_at(at: impl AsFd, name: impl rustix::path::Arg, path: &Path) -> sys::Result<String> {
+    let call = || format!("read({path:?})");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = named(rustix::fs::openat(at, name, flags, Mode::empty()), call)?;
+    let mut text = Vec::new();
+    loop {
+        let mut page = [0; PAGE];
+        let count = named(rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut page)), call)?;
+        text.extend_from_slice(&page[..count]);
+        if count == 0 {
+            let bad = |_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8");
+            return named(String::from_utf8(text).map_err(bad), call);
+        }
+    }
 }
 
 /// Reads a file that only some kernels, or only groups with the controller, have.
@@ -55,11 +95,24 @@ pub(super) fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|limit| *limit < UNLIMITED)
 }
 
-/// Makes a directory; true when it was not there before.
-pub(super) fn make_dir(path: &Path) -> sys::Result<bool> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        other => named(other.map(|()| true), || format!("mkdir({path:?})")),
+/// What making a directory came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// It is new.
+    Fresh,
+    /// It was there.
+    There,
+    /// The directory above is missing.
+    NoParent,
+}
+
+/// Makes a directory.
+pub(super) fn make_dir(path: &Path) -> sys::Result<Made> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(Made::Fresh),
+        Err(Errno::EXIST) => Ok(Made::There),
+        Err(Errno::NOENT) => Ok(Made::NoParent),
+        Err(errno) => named(Err(errno), || format!("mkdir({path:?})")),
     }
 }
 
@@ -84,5 +137,24 @@ mod tests {
         assert!(is_missing(&error), "{error}");
         assert!(!dir.path().join("memory.max").exists());
         assert_eq!(read_if_there(&dir.path().join("memory.max")).unwrap(), None);
+    }
+
+    #[test]
+    fn files_of_more_than_a_page_are_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cgroup.procs");
+        let text = "12345\n".repeat(3 * PAGE);
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(read(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_directory_is_new_or_there_or_has_nothing_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        assert_eq!(make_dir(&path).unwrap(), Made::NoParent);
+        assert_eq!(make_dir(&dir.path().join("a")).unwrap(), Made::Fresh);
+        assert_eq!(make_dir(&path).unwrap(), Made::Fresh);
+        assert_eq!(make_dir(&path).unwrap(), Made::There);
     }
 }

@@ -1,115 +1,151 @@
-//! One container's group in one hierarchy: making it, filling it, freezing, killing and removing what is below.
+//! One container's group in one hierarchy: making it, writing its control files, filling it.
+//!
+//! Making is optimistic, for that a start is short: first the group itself, and only if something is missing (a
+//! directory above, a controller) the way down to it.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::fs::{CWD, Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
+use super::file::Made;
 use super::limit::Setting;
-use super::{Error, Hierarchy, KILL_TIME, REMOVE_TIME, Version, file, refused};
-use crate::sys;
+use super::{Error, Hierarchy, Version, file, refused};
+use crate::sys::{self, named};
 
 /// What statistics want of the unified hierarchy.
-const ALWAYS_UNIFIED: [&str; 4] = ["cpu", "memory", "pids", "io"];
+const MEASURED: [&str; 4] = ["cpu", "memory", "pids", "io"];
 
-/// How long a group's processes may take to freeze: longer means one is stuck in the kernel.
-const FREEZE_TIME: Duration = Duration::from_secs(10);
-/// First and longest pause of a wait for which v1 has no event.
-const PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(20));
 /// Deeper trees of groups are not made by sane containers; the walk through one is bounded.
 const MAX_DEPTH: usize = 64;
 
 /// A group in one hierarchy.
-#[derive(Clone, Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Group {
     pub(super) hierarchy: Hierarchy,
     pub(super) dir: PathBuf,
-}
-
-/// Waits a little longer each time, for states of which v1 sends no event.
-struct Backoff {
-    pause: Duration,
-    deadline: Instant,
-}
-
-impl Backoff {
-    fn until(deadline: Instant) -> Self {
-        Self { pause: PAUSE.0, deadline }
-    }
-
-    /// Pauses; false when the time is over.
-    fn pause(&mut self) -> bool {
-        if Instant::now() >= self.deadline {
-            return false;
-        }
-        std::thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        true
-    }
+    /// The directory once it has been opened: on v2 a start needs it anyway.
+    #[serde(skip)]
+    handle: OnceLock<OwnedFd>,
 }
 
 impl Group {
-    /// Makes the directories down to the group, each level handing on the controllers that the group needs.
-    pub(super) fn make(&self, settings: &[Setting]) -> Result<(), Error> {
-        let below = self.dir.strip_prefix(&self.hierarchy.mount).unwrap_or(&self.dir);
-        let mut dir = self.hierarchy.mount.clone();
-        for name in below.components() {
-            self.hand_on(&dir, settings)?;
-            let parent = dir.clone();
-            dir.push(name);
-            let fresh = file::make_dir(&dir)
-                .map_err(|source| refused(&dir, source, |path, source| Error::Create { path, source }))?;
-            if fresh && self.has("cpuset") && self.hierarchy.version == Version::V1 {
-                inherit_cpuset(&parent, &dir)?;
-            }
-        }
-        Ok(())
+    pub(super) fn new(hierarchy: Hierarchy, dir: PathBuf) -> Self {
+        Self { hierarchy, dir, handle: OnceLock::new() }
     }
 
     pub(super) fn has(&self, controller: &str) -> bool {
         self.hierarchy.controllers.iter().any(|known| known == controller)
     }
 
-    /// Switches on, for the children of a v2 group, what the limits need, and what statistics want.
-    fn hand_on(&self, dir: &Path, settings: &[Setting]) -> Result<(), Error> {
-        if self.hierarchy.version == Version::V1 {
-            return Ok(());
+    /// The group's directory, opened at the first call.
+    pub(super) fn handle(&self) -> sys::Result<BorrowedFd<'_>> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle.as_fd());
         }
-        let path = dir.join("cgroup.subtree_control");
-        let on = file::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let missing =
-            |controller: &&str| self.has(controller) && !on.split_whitespace().any(|known| known == *controller);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&self.dir, flags, Mode::empty());
+        let opened = named(opened, || format!("open({:?}, O_DIRECTORY)", self.dir))?;
+        Ok(self.handle.get_or_init(|| opened).as_fd())
+    }
+
+    /// Writes a control file of the group.
+    pub(super) fn write(&self, name: &str, value: &str) -> sys::Result<()> {
+        self.write_all(name, [value])
+    }
+
+    /// Writes several commands into one control file.
+    pub(super) fn write_all<'a>(&self, name: &str, values: impl IntoIterator<Item = &'a str>) -> sys::Result<()> {
+        let path = self.dir.join(name);
+        match self.handle.get() {
+            Some(handle) => file::write_at(handle, name, &path, values),
+            None => file::write_at(CWD, &path, &path, values),
+        }
+    }
+
+    /// Reads a control file of the group.
+    pub(super) fn read(&self, name: &str) -> Result<String, Error> {
+        let path = self.dir.join(name);
+        let text = match self.handle.get() {
+            Some(handle) => file::read_at(handle, name, &path),
+            None => file::read(&path),
+        };
+        text.map_err(|source| Error::Read { path, source })
+    }
+
+    /// Makes the group's directory; true if it is new. One that is there is taken over if nobody is in it.
+    pub(super) fn make(&self) -> Result<bool, Error> {
+        let made = self.make_dir()?;
+        if made == Made::Fresh {
+            return Ok(true);
+        }
+        match self.procs()?.len() {
+            0 => Ok(false),
+            processes => Err(Error::InUse { path: self.dir.clone(), processes }),
+        }
+    }
+
+    /// Makes the directory with those above it.
+    pub(super) fn make_dir(&self) -> Result<Made, Error> {
+        let create = |dir: &Path, source| refused(dir, source, |path, source| Error::Create { path, source });
+        match file::make_dir(&self.dir).map_err(|source| create(&self.dir, source))? {
+            Made::NoParent => {}
+            made => return Ok(made),
+        }
+        for dir in self.way().into_iter().skip(1).chain([self.dir.clone()]) {
+            file::make_dir(&dir).map_err(|source| create(&dir, source))?;
+        }
+        Ok(Made::Fresh)
+    }
+
+    /// The directories from the hierarchy's root down to the one above the group.
+    fn way(&self) -> Vec<PathBuf> {
+        let below = self.dir.strip_prefix(&self.hierarchy.mount).unwrap_or(Path::new(""));
+        let mut way: Vec<PathBuf> = below.ancestors().skip(1).map(|above| self.hierarchy.mount.join(above)).collect();
+        way.reverse();
+        way
+    }
+
+    /// Gives a new group what its settings need before they can be written.
+    pub(super) fn prepare(&self, settings: &[Setting]) -> Result<(), Error> {
+        match self.hierarchy.version {
+            Version::V2 => self.switch_on(settings),
+            Version::V1 if self.has("cpuset") => self.way().iter().skip(1).try_for_each(|dir| inherit_cpuset(dir)),
+            Version::V1 => Ok(()),
+        }
+    }
+
+    /// What can only be done after the settings.
+    pub(super) fn finish(&self) -> Result<(), Error> {
+        let cpuset = self.hierarchy.version == Version::V1 && self.has("cpuset");
+        if cpuset { inherit_cpuset(&self.dir) } else { Ok(()) }
+    }
+
+    /// Has a v2 group get the controllers that the limits need, and those that statistics want.
+    fn switch_on(&self, settings: &[Setting]) -> Result<(), Error> {
+        self.handle().map_err(|source| Error::Read { path: self.dir.clone(), source })?;
+        let on = self.read("cgroup.controllers")?;
+        let missing = |name: &&str| self.has(name) && !on.split_whitespace().any(|known| known == *name);
         let mut needed: Vec<&str> =
             settings.iter().map(|setting| setting.controller.as_ref()).filter(missing).collect();
         needed.sort_unstable();
         needed.dedup();
-        for controller in &needed {
-            file::write(&path, &format!("+{controller}")).map_err(|source| {
-                refused(dir, source, |path, source| Error::Enable {
-                    controller: (*controller).to_owned(),
-                    path,
-                    source,
-                })
-            })?;
+        let wanted: Vec<&str> = MEASURED.into_iter().filter(missing).filter(|name| !needed.contains(name)).collect();
+        if needed.is_empty() && wanted.is_empty() {
+            return Ok(());
         }
-        for controller in ALWAYS_UNIFIED.iter().copied().filter(missing).filter(|wanted| !needed.contains(wanted)) {
-            // Without it only its statistics are missing, and a group that may not have it is no failure.
-            if file::write(&path, &format!("+{controller}")).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        self.way().iter().try_for_each(|dir| hand_on(dir, &needed, &wanted))
     }
 
     pub(super) fn attach(&self, pid: i32) -> Result<(), Error> {
         let attach = |path: PathBuf, source| Error::Attach { pid, path, source };
-        file::write(&self.dir.join("cgroup.procs"), &pid.to_string())
-            .map_err(|source| refused(&self.dir, source, attach))
+        self.write("cgroup.procs", &pid.to_string()).map_err(|source| refused(&self.dir, source, attach))
     }
 
     /// The group's directory and all below it, children after their parents.
-    fn tree(&self) -> Result<Vec<PathBuf>, Error> {
+    pub(super) fn tree(&self) -> Result<Vec<PathBuf>, Error> {
         let mut found = vec![(self.dir.clone(), 0)];
         let mut next = 0;
         while let Some((dir, depth)) = found.get(next).cloned() {
@@ -145,202 +181,56 @@ impl Group {
         }
         Ok(pids)
     }
-
-    pub(super) fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        let deadline = Instant::now() + FREEZE_TIME;
-        match self.hierarchy.version {
-            Version::V1 => self.set_frozen_v1(frozen, deadline),
-            Version::V2 => self.set_frozen_v2(frozen, deadline),
-        }
-    }
-
-    fn control(&self, verb: &'static str, name: &str, value: &str) -> Result<(), Error> {
-        let control = |path: PathBuf, source| Error::Control { verb, path, source };
-        file::write(&self.dir.join(name), value).map_err(|source| refused(&self.dir, source, control))
-    }
-
-    fn set_frozen_v2(&self, frozen: bool, deadline: Instant) -> Result<(), Error> {
-        self.control(if frozen { "freeze" } else { "thaw" }, "cgroup.freeze", if frozen { "1" } else { "0" })?;
-        let wanted = if frozen { "frozen" } else { "thawed" };
-        self.wait_event(deadline, wanted, FREEZE_TIME, |events| {
-            file::field(events, "frozen") == Some(u64::from(frozen))
-        })
-    }
-
-    /// v1 freezes process by process: while one forks, the state can stay FREEZING until it is written again.
-    fn set_frozen_v1(&self, frozen: bool, deadline: Instant) -> Result<(), Error> {
-        let (verb, word, state) = if frozen { ("freeze", "FROZEN", "frozen") } else { ("thaw", "THAWED", "thawed") };
-        let path = self.dir.join("freezer.state");
-        let mut backoff = Backoff::until(deadline);
-        loop {
-            self.control(verb, "freezer.state", word)?;
-            let now = file::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-            if now.trim() == word {
-                return Ok(());
-            }
-            if !backoff.pause() {
-                // A half-frozen container helps nobody.
-                self.control("thaw", "freezer.state", "THAWED")?;
-                return Err(Error::Timeout { path: self.dir.clone(), state, after: FREEZE_TIME });
-            }
-        }
-    }
-
-    /// Orders every group of a v1 tree to thaw.
-    pub(super) fn thaw_all(&self) -> Result<(), Error> {
-        for dir in self.tree()? {
-            match file::write(&dir.join("freezer.state"), "THAWED") {
-                Err(source) if !file::is_missing(&source) => {
-                    return Err(refused(&dir, source, |path, source| Error::Control { verb: "thaw", path, source }));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for cgroup.events of a v2 group to say what is wanted; every change of it wakes a poll.
-    fn wait_event(
-        &self,
-        deadline: Instant,
-        state: &'static str,
-        after: Duration,
-        done: impl Fn(&str) -> bool,
-    ) -> Result<(), Error> {
-        use std::io::{Read, Seek};
-        let path = self.dir.join("cgroup.events");
-        let failed = |source, call: &str| Error::Read {
-            path: path.clone(),
-            source: sys::Error { call: format!("{call}({path:?})"), source },
-        };
-        let mut events = match std::fs::File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|error| failed(error, "open"))?,
-        };
-        loop {
-            let mut text = String::new();
-            events.rewind().and_then(|()| events.read_to_string(&mut text)).map_err(|error| failed(error, "read"))?;
-            if done(&text) {
-                return Ok(());
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Timeout { path: self.dir.clone(), state, after });
-            }
-            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-            let mut fds = [PollFd::new(&events, PollFlags::PRI)];
-            poll(&mut fds, Some(&timeout)).map_err(|errno| failed(errno.into(), "poll"))?;
-        }
-    }
-
-    /// Waits until a v2 group has no living process; on v1 those who kill have waited.
-    pub(super) fn wait_gone(&self, deadline: Instant) -> Result<(), Error> {
-        match self.hierarchy.version {
-            Version::V1 => Ok(()),
-            Version::V2 => {
-                self.wait_event(deadline, "empty", KILL_TIME, |events| file::field(events, "populated") == Some(0))
-            }
-        }
-    }
-
-    /// Kernel 5.14's cgroup.kill: all of them, also those being forked at this moment. False where it is missing.
-    pub(super) fn kill_at_once(&self) -> Result<bool, Error> {
-        match file::write(&self.dir.join("cgroup.kill"), "1") {
-            Ok(()) => Ok(true),
-            Err(error) if file::is_missing(&error) => Ok(false),
-            Err(source) => {
-                Err(refused(&self.dir, source, |path, source| Error::Control { verb: "kill", path, source }))
-            }
-        }
-    }
-
-    /// Kills whoever is found until nobody is. A fork bomb is outrun by freezing it first.
-    pub(super) fn kill_one_by_one(&self, deadline: Instant) -> Result<(), Error> {
-        let freezes = self.hierarchy.version == Version::V2 || self.has("freezer");
-        let mut backoff = Backoff::until(deadline);
-        while !self.procs()?.is_empty() {
-            let frozen = freezes && self.set_frozen(true).is_ok();
-            for pid in self.procs()? {
-                self.kill_process(pid)?;
-            }
-            if frozen {
-                self.set_frozen(false)?;
-            }
-            if !self.procs()?.is_empty() && !backoff.pause() {
-                return Err(Error::Timeout { path: self.dir.clone(), state: "empty", after: KILL_TIME });
-            }
-        }
-        Ok(())
-    }
-
-    /// Kills a process only if it still is in the group once a handle on it is held: its number may have
-    /// gone to somebody else in between.
-    fn kill_process(&self, pid: i32) -> Result<(), Error> {
-        let failed = |call: &str, errno: rustix::io::Errno| Error::Control {
-            verb: "kill",
-            path: self.dir.clone(),
-            source: sys::Error { call: format!("{call}({pid})"), source: errno.into() },
-        };
-        let Some(number) = Pid::from_raw(pid) else { return Ok(()) };
-        let handle = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
-            Ok(handle) => handle,
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            Err(errno) => return Err(failed("pidfd_open", errno)),
-        };
-        if !self.procs()?.contains(&pid) {
-            return Ok(());
-        }
-        match rustix::process::pidfd_send_signal(&handle, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(failed("pidfd_send_signal", errno)),
-        }
-    }
-
-    pub(super) fn remove(&self, deadline: Instant) -> Result<(), Error> {
-        for dir in self.tree()?.iter().rev() {
-            self.remove_one(dir, deadline)?;
-        }
-        Ok(())
-    }
-
-    fn remove_one(&self, dir: &Path, deadline: Instant) -> Result<(), Error> {
-        let mut backoff = Backoff::until(deadline);
-        loop {
-            match std::fs::remove_dir(dir) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                // A process on its way out still counts.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && self.wait_empty(dir, &mut backoff)? => {}
-                Err(source) => {
-                    let source = sys::Error { call: format!("rmdir({dir:?})"), source };
-                    return Err(refused(dir, source, |path, source| Error::Remove { path, source }));
-                }
-            }
-        }
-    }
-
-    /// Waits until rmdir is worth another try; false when the time is over.
-    fn wait_empty(&self, dir: &Path, backoff: &mut Backoff) -> Result<bool, Error> {
-        if self.hierarchy.version == Version::V2 {
-            let group = Self { hierarchy: self.hierarchy.clone(), dir: dir.into() };
-            let gone = |events: &str| file::field(events, "populated") == Some(0);
-            match group.wait_event(backoff.deadline, "empty", REMOVE_TIME, gone) {
-                Ok(()) => {}
-                Err(Error::Timeout { .. }) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(backoff.pause())
-    }
 }
 
-/// A new v1 cpuset is empty, and an empty one takes no process: it gets what its parent has.
-fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), Error> {
-    for name in ["cpuset.cpus", "cpuset.mems"] {
-        let path = parent.join(name);
-        let value = file::read(&path).map_err(|source| Error::Read { path, source })?;
-        let create = |path: PathBuf, source| Error::Create { path, source };
-        file::write(&child.join(name), value.trim()).map_err(|source| refused(child, source, create))?;
+/// Switches on, for the children of a v2 group, what they need, and if it may be what is wanted for measuring.
+fn hand_on(dir: &Path, needed: &[&str], wanted: &[&str]) -> Result<(), Error> {
+    let path = dir.join("cgroup.subtree_control");
+    let on = file::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let missing = |name: &&&str| !on.split_whitespace().any(|known| known == **name);
+    let orders = |names: &[&str]| names.iter().filter(missing).map(|name| format!("+{name}")).collect::<Vec<_>>();
+    let (needed, wanted) = (orders(needed), orders(wanted));
+    let all: Vec<&str> = needed.iter().chain(&wanted).map(String::as_str).collect();
+    if all.is_empty() || file::write(&path, &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // All or nothing is how the kernel takes them; one by one it says which it refuses.
+    for order in &needed {
+        let enable = |path, source| Error::Enable { controller: order[1..].to_owned(), path, source };
+        file::write(&path, order).map_err(|source| refused(dir, source, enable))?;
+    }
+    for order in &wanted {
+        // Without it only its statistics are missing, and a group that may not have it is no failure.
+        if file::write(&path, order).is_err() {
+            break;
+        }
     }
     Ok(())
+}
+
+/// A new v1 cpuset is empty, and an empty one takes no process: what is empty gets what the group above has.
+fn inherit_cpuset(dir: &Path) -> Result<(), Error> {
+    let read = |path: PathBuf| file::read(&path).map_err(|source| Error::Read { path, source });
+    let above = dir.parent().unwrap_or(dir);
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if read(dir.join(name))?.trim().is_empty() {
+            let value = read(above.join(name))?;
+            let create = |path: PathBuf, source| Error::Create { path, source };
+            file::write(&dir.join(name), value.trim()).map_err(|source| refused(dir, source, create))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_down_begins_at_the_root_and_ends_above_the_group() {
+        let hierarchy = Hierarchy { version: Version::V2, mount: "/cg".into(), controllers: Vec::new() };
+        let way = |dir: &str| Group::new(hierarchy.clone(), dir.into()).way();
+        assert_eq!(way("/cg/a/b/c"), [Path::new("/cg"), Path::new("/cg/a"), Path::new("/cg/a/b")]);
+        assert_eq!(way("/cg/a"), [Path::new("/cg")]);
+    }
 }

@@ -13,10 +13,16 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Error, file};
 
+/// Where every distribution mounts it. A cgroup2 there is all that counts: nothing else is looked for.
+const USUAL_MOUNT: &str = "/sys/fs/cgroup";
+const MOUNTS: &str = "/proc/self/mountinfo";
+
 /// The interface that a hierarchy speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// Control files of cgroup v1.
     V1,
@@ -25,7 +31,7 @@ pub enum Version {
 }
 
 /// A mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
     pub(super) version: Version,
     pub(super) mount: PathBuf,
@@ -45,16 +51,18 @@ impl Hierarchies {
         if let Some(found) = FOUND.get() {
             return Ok(found);
         }
-        let path = Path::new("/proc/self/mountinfo");
-        let mounts = file::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-        let mut list = parse(&mounts);
+        let usual = Path::new(USUAL_MOUNT);
+        let found = if is_cgroup2(usual) { Self::at(usual)? } else { Self::search()? };
+        Ok(FOUND.get_or_init(|| found))
+    }
+
+    /// Looks through all mounts.
+    fn search() -> Result<Self, Error> {
+        let mut list = parse(&read(MOUNTS)?);
         for hierarchy in list.iter_mut().filter(|hierarchy| hierarchy.version == Version::V2) {
             hierarchy.controllers = available(&hierarchy.mount)?;
         }
-        if list.is_empty() {
-            return Err(Error::NotMounted);
-        }
-        Ok(FOUND.get_or_init(|| Self { list }))
+        if list.is_empty() { Err(Error::NotMounted) } else { Ok(Self { list }) }
     }
 
     /// Only the unified hierarchy mounted on `mount`.
@@ -84,19 +92,58 @@ pub fn warm_up(hierarchies: &Hierarchies) -> Result<(), Error> {
     let Some(hierarchy) = hierarchies.list.iter().find(|hierarchy| hierarchy.version == Version::V1) else {
         return Ok(());
     };
-    let path = Path::new("/proc/self/cgroup");
-    let own = file::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-    let Some(dir) = own_group(&own, hierarchy) else { return Ok(()) };
+    let Some(dir) = Own::read()?.group(hierarchy) else { return Ok(()) };
     let pid = std::process::id();
     let attach = |path, source| Error::Attach { pid: pid.cast_signed(), path, source };
     file::write(&dir.join("cgroup.procs"), &pid.to_string()).map_err(|source| super::refused(&dir, source, attach))
 }
 
-/// The group of a hierarchy that /proc/self/cgroup names, as `4:memory:/user.slice`.
-fn own_group(text: &str, hierarchy: &Hierarchy) -> Option<PathBuf> {
-    let controllers = hierarchy.controllers.join(",");
-    let path = text.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(&*controllers)?.strip_prefix(':'))?;
-    Some(hierarchy.mount.join(path.trim_start_matches('/')))
+/// Where a process is.
+pub(super) struct Own {
+    cgroups: String,
+    mounts: String,
+}
+
+impl Own {
+    /// Where this process is.
+    pub(super) fn read() -> Result<Self, Error> {
+        Ok(Self { cgroups: read("/proc/self/cgroup")?, mounts: read(MOUNTS)? })
+    }
+
+    /// Where another process is.
+    pub(super) fn of(pid: i32) -> Result<Self, Error> {
+        Ok(Self { cgroups: read(&format!("/proc/{pid}/cgroup"))?, mounts: read(MOUNTS)? })
+    }
+
+    /// What the two files would say.
+    #[cfg(test)]
+    pub(super) fn example(cgroups: &str, mounts: &str) -> Self {
+        Self { cgroups: cgroups.into(), mounts: mounts.into() }
+    }
+
+    /// The directory of the process's group in a hierarchy; none if the group is not below what is mounted.
+    pub(super) fn group(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        let controllers =
+            if hierarchy.version == Version::V2 { String::new() } else { hierarchy.controllers.join(",") };
+        let path = self
+            .cgroups
+            .lines()
+            .find_map(|line| line.split_once(':')?.1.strip_prefix(&*controllers)?.strip_prefix(':'))?;
+        // A container's engine may mount only its own group, without a cgroup namespace: Docker in Docker.
+        let root = self.mounts.lines().filter_map(split_line).find(|mount| mount.point == hierarchy.mount)?.root;
+        Some(hierarchy.mount.join(Path::new(path).strip_prefix(root).ok()?))
+    }
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    let path = Path::new(path);
+    file::read(path).map_err(|source| Error::Read { path: path.into(), source })
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    /// CGROUP2_SUPER_MAGIC of linux/magic.h.
+    const MAGIC: u64 = 0x6367_7270;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == MAGIC)
 }
 
 /// The controllers that a v2 group may hand to its children.
@@ -121,16 +168,31 @@ fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     list
 }
 
-fn parse_line(line: &str) -> Option<Hierarchy> {
+/// One line of mountinfo, as far as it counts here.
+struct Mount<'a> {
+    root: PathBuf,
+    point: PathBuf,
+    filesystem: &'a str,
+    options: &'a str,
+}
+
+fn split_line(line: &str) -> Option<Mount<'_>> {
     let (mount, filesystem) = line.split_once(" - ")?;
-    let point = unescape(mount.split(' ').nth(4)?);
-    let mut filesystem = filesystem.split(' ');
-    match filesystem.next()? {
-        "cgroup2" => Some(Hierarchy { version: Version::V2, mount: point, controllers: Vec::new() }),
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point) = (unescape(mount.next()?), unescape(mount.next()?));
+    let mut words = filesystem.split(' ');
+    let filesystem = words.next()?;
+    Some(Mount { root, point, filesystem, options: words.nth(1)? })
+}
+
+fn parse_line(line: &str) -> Option<Hierarchy> {
+    let found = split_line(line)?;
+    match found.filesystem {
+        "cgroup2" => Some(Hierarchy { version: Version::V2, mount: found.point, controllers: Vec::new() }),
         "cgroup" => {
-            let options = filesystem.nth(1)?;
-            let controllers: Vec<String> = options.split(',').filter(|o| is_controller(o)).map(str::to_owned).collect();
-            (!controllers.is_empty()).then_some(Hierarchy { version: Version::V1, mount: point, controllers })
+            let controllers = found.options.split(',').filter(|option| is_controller(option)).map(str::to_owned);
+            let controllers: Vec<String> = controllers.collect();
+            (!controllers.is_empty()).then_some(Hierarchy { version: Version::V1, mount: found.point, controllers })
         }
         _ => None,
     }
@@ -199,10 +261,22 @@ mod tests {
     #[test]
     fn the_own_group_is_found_by_all_controllers_of_a_hierarchy() {
         let all = parse(HYBRID);
-        let own = "9:name=systemd:/init\n4:memory:/a b/c\n1:cpu,cpuacct:/\n0::/\n";
-        assert_eq!(own_group(own, &all[1]).unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct/"));
-        assert_eq!(own_group(own, &all[2]).unwrap(), Path::new("/sys/fs/cgroup/memory/a b/c"));
-        assert_eq!(own_group("1:cpu:/\n", &all[1]), None);
+        let own = Own::example;
+        let here = own("9:name=systemd:/init\n4:memory:/a b/c\n1:cpu,cpuacct:/\n0::/x\n", HYBRID);
+        let group = |at: usize| here.group(&all[at]).unwrap();
+        assert_eq!(group(0), Path::new("/sys/fs/cgroup/unified/x"));
+        assert_eq!(group(1), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(group(2), Path::new("/sys/fs/cgroup/memory/a b/c"));
+        assert_eq!(own("1:cpu:/\n", HYBRID).group(&all[1]), None);
+    }
+
+    #[test]
+    fn the_own_group_is_looked_for_below_what_is_mounted() {
+        let mounts = "9 1 0:2 /docker/x /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+        let all = parse(mounts);
+        let group = |cgroups: &str| Own::example(cgroups, mounts).group(&all[0]);
+        assert_eq!(group("0::/docker/x/init\n").unwrap(), Path::new("/sys/fs/cgroup/init"));
+        assert_eq!(group("0::/docker/y\n"), None);
     }
 
     #[test]

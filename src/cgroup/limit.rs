@@ -10,6 +10,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
 
+use super::group::Group;
 use super::{Cgroup, Error, Hierarchies, Version, file, refused};
 use crate::sys;
 
@@ -43,10 +44,10 @@ impl Setting {
     }
 
     /// Writes the value.
-    pub(super) fn apply(&self, dir: &Path) -> Result<(), Error> {
+    pub(super) fn apply(&self, group: &Group) -> Result<(), Error> {
         let mut outcome = Ok(());
         for (name, value) in &self.spellings {
-            outcome = file::write(&dir.join(name.as_ref()), value).map_err(|source| (value, source));
+            outcome = group.write(name, value).map_err(|source| (value, source));
             match &outcome {
                 Err((_, error)) if file::is_missing(error) => {}
                 _ => break,
@@ -54,7 +55,7 @@ impl Setting {
         }
         match outcome {
             Err((_, error)) if file::is_missing(&error) && self.missing == Missing::Skip => Ok(()),
-            Err((value, source)) => Err(self.failed(dir, value, source)),
+            Err((value, source)) => Err(self.failed(&group.dir, value, source)),
             Ok(()) => Ok(()),
         }
     }
@@ -70,12 +71,12 @@ pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<(), Error> 
     let mut again = Vec::new();
     for setting in settings {
         let group = cgroup.group_of(&setting.controller).ok_or_else(|| setting.no_controller())?;
-        match setting.apply(&group.dir) {
+        match setting.apply(group) {
             Err(Error::Limit { source, .. }) if source.errno() == Some(libc::EINVAL) => again.push((setting, group)),
             other => other?,
         }
     }
-    again.into_iter().try_for_each(|(setting, group)| setting.apply(&group.dir))
+    again.into_iter().try_for_each(|(setting, group)| setting.apply(group))
 }
 
 /// Collects the settings of one `linux.resources`.

@@ -19,10 +19,13 @@
 //! cpuset is empty and would have to be copied together from its parents.
 //!
 //! A group that we made is ours, with all below it; no other is ever changed, but for switching on controllers
-//! in `cgroup.subtree_control` on the way down.
+//! in `cgroup.subtree_control` on the way down, and for filling in a v1 cpuset that is empty there.
 //!
-//! Not here: systemd's way of making groups, and the cgroup namespace and mount of the container (the engine).
+//! A [`Cgroup`] is plain data: kept in a state file it is the same group again in another process.
+//!
+//! Not here: the cgroup namespace and mount of the container (the engine).
 
+mod control;
 mod device;
 mod error;
 mod file;
@@ -30,23 +33,27 @@ mod group;
 mod hierarchy;
 mod limit;
 mod oom;
+mod place;
 mod stats;
 
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::LinuxResources;
-use rustix::fs::{Mode, OFlags};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 pub use self::error::Error;
 use self::error::refused;
 use self::group::Group;
+use self::hierarchy::Own;
 pub use self::hierarchy::{Hierarchies, Hierarchy, Version, warm_up};
 use self::limit::Setting;
 pub use self::oom::OomWatch;
+use self::place::Place;
 pub use self::stats::{Cpu, Io, Memory, Pids, Stats};
-use crate::sys::named;
 
 /// Controllers that every container joins, where they are.
 const ALWAYS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"];
@@ -55,28 +62,29 @@ const ALWAYS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "devices", "freez
 const KILL_TIME: Duration = Duration::from_secs(10);
 /// How long an emptied group may refuse to be removed: its last process counts until it has been reaped.
 const REMOVE_TIME: Duration = Duration::from_secs(5);
+/// How often a group is looked through for processes that were forked while the others moved into another hierarchy.
+const MOVES: usize = 100;
 
 /// One container's group, in all hierarchies that it is in.
-#[derive(Clone, Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Cgroup {
     groups: Vec<Group>,
 }
 
 impl Cgroup {
-    /// Makes the group `path`, such as `wherry/<id>`, and sets its limits. On failure nothing stays behind. A
-    /// group that exists already is taken over if nobody is in it.
+    /// Makes the group `path`, such as `/wherry/<id>`, and sets its limits. On failure nothing stays behind. A
+    /// group that exists already is taken over if nobody is in it. A relative path starts at the caller's own group on
+    /// v1, and beside it on v2.
     pub fn create(hierarchies: &Hierarchies, path: &Path, resources: &LinuxResources) -> Result<Self, Error> {
         let settings = limit::plan(resources, hierarchies)?;
         let cgroup = Self::locate(hierarchies, path, |controller| {
             ALWAYS.contains(&controller) || settings.iter().any(|setting| setting.controller == controller)
         })?;
-        let made = cgroup
-            .make(&settings)
-            .and_then(|()| cgroup.limit(&settings, resources))
-            .and_then(|()| cgroup.restrict_devices(resources.devices().as_deref().unwrap_or_default()));
-        match made {
+        let fresh = cgroup.make()?;
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let limited = cgroup.set_up(&settings).and_then(|()| cgroup.restrict_devices(rules, fresh));
+        match limited {
             Ok(()) => Ok(cgroup),
-            Err(error @ Error::InUse { .. }) => Err(error),
             Err(error) => {
                 // The first failure is the one to report; what could not be undone shows in the next create.
                 drop(cgroup.remove());
@@ -85,7 +93,7 @@ impl Cgroup {
         }
     }
 
-    /// The group `path`, made earlier.
+    /// The group `path`, made earlier. One that was made by a relative path is to be kept as data instead.
     pub fn open(hierarchies: &Hierarchies, path: &Path) -> Result<Self, Error> {
         let mut cgroup = Self::locate(hierarchies, path, |_| true)?;
         cgroup.groups.retain(|group| group.dir.is_dir());
@@ -93,12 +101,13 @@ impl Cgroup {
     }
 
     fn locate(hierarchies: &Hierarchies, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Self, Error> {
-        let below = relative(path)?;
+        let (place, unified) = (Place::new(path)?, hierarchies.is_unified());
         let joins = |hierarchy: &&Hierarchy| {
             hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|controller| wanted(controller))
         };
-        let group = |hierarchy: &Hierarchy| Group { hierarchy: hierarchy.clone(), dir: hierarchy.mount.join(&below) };
-        Ok(Self { groups: hierarchies.list.iter().filter(joins).map(group).collect() })
+        let group = |hierarchy: &Hierarchy| Ok(Group::new(hierarchy.clone(), place.dir(hierarchy, unified)?));
+        let groups = hierarchies.list.iter().filter(joins).map(group).collect::<Result<_, Error>>()?;
+        Ok(Self { groups })
     }
 
     /// Whether the group exists in any hierarchy.
@@ -106,15 +115,49 @@ impl Cgroup {
         self.groups.iter().any(|group| group.dir.is_dir())
     }
 
-    /// A handle on the unified group, to be given to clone3(2) with CLONE_INTO_CGROUP. None on v1 machines.
-    pub fn dir_fd(&self) -> Result<Option<OwnedFd>, Error> {
-        let Some(group) = self.groups.iter().find(|group| group.hierarchy.version == Version::V2) else {
-            return Ok(None);
+    /// The group's directory for each controller; for the unified hierarchy under the empty name.
+    pub fn paths(&self) -> BTreeMap<&str, &Path> {
+        let mut paths = BTreeMap::new();
+        for group in &self.groups {
+            match group.hierarchy.version {
+                Version::V2 => drop(paths.insert("", group.dir.as_path())),
+                Version::V1 => paths.extend(group.hierarchy.controllers.iter().map(|name| (&**name, &*group.dir))),
+            }
+        }
+        paths
+    }
+
+    /// A group below this one: in the hierarchies of the given controllers, in the others this one; in all if none
+    /// is given. It has to exist before somebody can be attached.
+    pub fn below(&self, controllers: &[&str], path: &Path) -> Result<Self, Error> {
+        let below = place::names(path)?;
+        if let Some(unknown) = controllers.iter().find(|name| self.group_of(name).is_none()) {
+            let (field, controller) = ("a group below".to_owned(), (*unknown).to_owned());
+            return Err(Error::NoController { field, controller });
+        }
+        let moved = |group: &Group| controllers.is_empty() || controllers.iter().any(|name| group.has(name));
+        let group = |group: &Group| {
+            let dir = if moved(group) { group.dir.join(&below) } else { group.dir.clone() };
+            Group::new(group.hierarchy.clone(), dir)
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd =
-            named(rustix::fs::open(&group.dir, flags, Mode::empty()), || format!("open({:?}, O_DIRECTORY)", group.dir));
-        fd.map(Some).map_err(|source| Error::Read { path: group.dir.clone(), source })
+        Ok(Self { groups: self.groups.iter().map(group).collect() })
+    }
+
+    /// Where a process of the container is: it may have gone to a group below. A v2 group that has handed on
+    /// controllers takes nobody itself, so whoever comes later goes where init is.
+    pub fn of(&self, pid: i32) -> Result<Self, Error> {
+        let own = Own::of(pid)?;
+        let group = |group: &Group| {
+            let dir = own.group(&group.hierarchy).filter(|dir| dir.starts_with(&group.dir));
+            Group::new(group.hierarchy.clone(), dir.unwrap_or_else(|| group.dir.clone()))
+        };
+        Ok(Self { groups: self.groups.iter().map(group).collect() })
+    }
+
+    /// A handle on the unified group, to be given to clone3(2) with CLONE_INTO_CGROUP. None on v1 machines.
+    pub fn dir_fd(&self) -> Result<Option<BorrowedFd<'_>>, Error> {
+        let Some(group) = self.unified() else { return Ok(None) };
+        group.handle().map(Some).map_err(|source| Error::Read { path: group.dir.clone(), source })
     }
 
     /// Puts a process into the group, in every hierarchy.
@@ -134,12 +177,16 @@ impl Cgroup {
     }
 
     /// Sets other limits on a living group; absent fields stay as they are, a list of devices replaces the one
-    /// before.
-    pub fn update(&self, hierarchies: &Hierarchies, resources: &LinuxResources) -> Result<(), Error> {
+    /// before. A v1 hierarchy that nobody needed before is joined with all processes, and is then part of the group: what
+    /// was kept of it has to be kept anew.
+    pub fn update(&mut self, hierarchies: &Hierarchies, resources: &LinuxResources) -> Result<(), Error> {
+        let resources = &self.complete(resources)?;
         let settings = limit::plan(resources, hierarchies)?;
-        self.limit(&settings, resources)?;
+        self.check_usage(resources)?;
+        self.join(hierarchies, &settings)?;
+        limit::apply(self, &settings)?;
         match resources.devices().as_deref() {
-            Some(rules) if !rules.is_empty() => self.restrict_devices(rules),
+            Some(rules) if !rules.is_empty() => self.restrict_devices(rules, false),
             _ => Ok(()),
         }
     }
@@ -156,12 +203,22 @@ impl Cgroup {
 
     /// Stops every process of the group; returns when all have stopped.
     pub fn freeze(&self) -> Result<(), Error> {
-        self.set_frozen(true)
+        self.freezer()?.set_frozen(true)
     }
 
     /// Lets a frozen group go on.
     pub fn thaw(&self) -> Result<(), Error> {
-        self.set_frozen(false)
+        self.freezer()?.set_frozen(false)
+    }
+
+    /// Whether the group has been frozen, and not by way of a group above.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        self.freezer()?.is_frozen()
+    }
+
+    /// Sends a signal to every process of the group, once; what they fork meanwhile may be missed.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.main().map_or(Ok(()), |group| group.signal(signal))
     }
 
     /// Kills every process of the group, frozen ones too, and waits until none is left. Zombies do not count,
@@ -188,51 +245,116 @@ impl Cgroup {
         self.groups.iter().try_for_each(|group| group.remove(deadline))
     }
 
-    fn make(&self, settings: &[Setting]) -> Result<(), Error> {
+    /// Makes all directories; true if all are new. On failure those that are new go again.
+    fn make(&self) -> Result<bool, Error> {
+        let mut fresh = Vec::new();
         for group in &self.groups {
-            let processes = group.procs()?.len();
-            if processes > 0 {
-                return Err(Error::InUse { path: group.dir.clone(), processes });
+            match group.make() {
+                Ok(true) => fresh.push(group),
+                Ok(false) => {}
+                Err(error) => {
+                    // The first failure is the one to report.
+                    fresh.iter().for_each(|group| drop(group.remove(Instant::now())));
+                    return Err(error);
+                }
             }
         }
-        self.groups.iter().try_for_each(|group| group.make(settings))
+        Ok(fresh.len() == self.groups.len())
     }
 
-    fn limit(&self, settings: &[Setting], resources: &LinuxResources) -> Result<(), Error> {
-        self.check_usage(resources)?;
-        limit::apply(self, settings)
+    fn set_up(&self, settings: &[Setting]) -> Result<(), Error> {
+        self.groups.iter().try_for_each(|group| group.prepare(settings))?;
+        limit::apply(self, settings)?;
+        self.groups.iter().try_for_each(Group::finish)
+    }
+
+    /// Joins the v1 hierarchies that settings need and the group is not in.
+    fn join(&mut self, hierarchies: &Hierarchies, settings: &[Setting]) -> Result<(), Error> {
+        for setting in settings.iter().filter(|setting| setting.controller != "cgroup") {
+            if self.group_of(&setting.controller).is_some() {
+                continue;
+            }
+            let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|known| *known == setting.controller);
+            let hierarchy = hierarchies.list.iter().find(has).ok_or_else(|| setting.no_controller())?;
+            let model = self.groups.iter().find(|group| group.hierarchy.version == Version::V1);
+            let below = model.and_then(|group| group.dir.strip_prefix(&group.hierarchy.mount).ok());
+            let below = below.ok_or_else(|| setting.no_controller())?;
+            let group = Group::new(hierarchy.clone(), hierarchy.mount.join(below));
+            group.make()?;
+            group.prepare(settings)?;
+            group.finish()?;
+            self.move_into(&group)?;
+            self.groups.push(group);
+        }
+        Ok(())
+    }
+
+    /// Puts everybody into a group of another hierarchy, also those who are being forked.
+    fn move_into(&self, group: &Group) -> Result<(), Error> {
+        for _ in 0..MOVES {
+            let inside = group.procs()?;
+            let outside: Vec<i32> = self.procs()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
+                match group.attach(pid) {
+                    // It has ended, or (EINVAL) is not quite born: the next look tells.
+                    Err(Error::Attach { source, .. }) if matches!(source.errno(), Some(libc::ESRCH | libc::EINVAL)) => {
+                    }
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A period alone leaves the quota as it is; v2 has both in one file, so there it is filled in.
+    fn complete(&self, resources: &LinuxResources) -> Result<LinuxResources, Error> {
+        let mut resources = resources.clone();
+        let Some(mut cpu) = resources.cpu().clone() else { return Ok(resources) };
+        let group = self.group_of("cpu").filter(|group| group.hierarchy.version == Version::V2);
+        if let (Some(group), Some(_), None | Some(0)) = (group, cpu.period(), cpu.quota()) {
+            let now = group.read("cpu.max")?;
+            let quota = now.split_whitespace().next().and_then(|quota| quota.parse().ok());
+            cpu.set_quota(Some(quota.unwrap_or(-1)));
+            resources.set_cpu(Some(cpu));
+        }
+        Ok(resources)
     }
 
     /// The spec's `checkBeforeUpdate`: no limit below what is used now, which would only get processes killed.
     fn check_usage(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let memory = resources.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true));
-        let Some(limit) = memory.and_then(|memory| memory.limit()).filter(|limit| *limit > 0) else { return Ok(()) };
-        match self.stats()?.memory {
-            Some(memory) if memory.usage > limit.cast_unsigned() => Err(Error::BadLimit {
-                field: "linux.resources.memory.limit".into(),
-                value: limit.to_string(),
-                reason: "more than that is used now",
-            }),
-            _ => Ok(()),
+        let Some(memory) = resources.memory().filter(|memory| memory.check_before_update() == Some(true)) else {
+            return Ok(());
+        };
+        let Some(used) = self.stats()?.memory else { return Ok(()) };
+        for (field, limit) in [("memory.swap", memory.swap()), ("memory.limit", memory.limit())] {
+            let Some(limit) = limit.filter(|limit| *limit > 0) else { continue };
+            if used.usage >= limit.cast_unsigned() {
+                let (field, value) = (format!("linux.resources.{field}"), limit.to_string());
+                return Err(Error::BadLimit { field, value, reason: "no less than that is used now" });
+            }
         }
+        Ok(())
     }
 
-    fn restrict_devices(&self, rules: &[oci_spec::runtime::LinuxDeviceCgroup]) -> Result<(), Error> {
-        let legacy = self.group_of("devices");
-        let unified = || self.groups.iter().find(|group| group.hierarchy.version == Version::V2);
-        let Some(group) = legacy.or_else(unified) else { return Ok(()) };
-        device::restrict(group.hierarchy.version, &group.dir, rules)
+    fn restrict_devices(&self, rules: &[LinuxDeviceCgroup], fresh: bool) -> Result<(), Error> {
+        let Some(group) = self.group_of("devices").or_else(|| self.unified()) else { return Ok(()) };
+        device::restrict(group, rules, fresh)
     }
 
-    fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        let legacy = self.group_of("freezer");
-        let Some(group) = legacy.or_else(|| self.main()) else { return Err(Error::NotMounted) };
-        group.set_frozen(frozen)
+    fn freezer(&self) -> Result<&Group, Error> {
+        self.group_of("freezer").or_else(|| self.main()).ok_or(Error::NotMounted)
     }
 
     /// The group that says who is in the container: the unified one, else any, as all are joined.
     fn main(&self) -> Option<&Group> {
         self.groups.first()
+    }
+
+    fn unified(&self) -> Option<&Group> {
+        self.groups.iter().find(|group| group.hierarchy.version == Version::V2)
     }
 
     /// The group with a controller; `cgroup` are the files that every v2 group has.
@@ -245,20 +367,6 @@ impl Cgroup {
         let group = self.group_of(controller)?;
         Some((group.hierarchy.version, &group.dir))
     }
-}
-
-/// A group's path below its hierarchy's mount.
-fn relative(path: &Path) -> Result<PathBuf, Error> {
-    let bad = || Error::BadPath { path: path.into() };
-    let below: PathBuf = path
-        .components()
-        .filter(|component| *component != Component::RootDir)
-        .map(|component| match component {
-            Component::Normal(name) => Ok(name),
-            _ => Err(bad()),
-        })
-        .collect::<Result<_, _>>()?;
-    if below.as_os_str().is_empty() { Err(bad()) } else { Ok(below) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Groups on this machine's own hierarchies, and on its unified one alone.
 
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +22,12 @@ impl Drop for Made {
         if !std::thread::panicking() {
             gone.unwrap();
         }
+    }
+}
+
+impl Made {
+    fn update(&mut self, machine: &Hierarchies, json: &str) -> Result<(), Error> {
+        self.cgroup.update(machine, &serde_json::from_str(json).unwrap())
     }
 }
 
@@ -86,9 +94,12 @@ fn a_frozen_group_stands_still_and_can_be_killed() {
         let made = make(&machine, "freeze", "{}");
         let mut child = sleeper();
         made.cgroup.attach(pid(&child)).unwrap();
+        assert!(!made.cgroup.is_frozen().unwrap());
         made.cgroup.freeze().unwrap();
         made.cgroup.freeze().unwrap();
+        assert!(made.cgroup.is_frozen().unwrap());
         made.cgroup.thaw().unwrap();
+        assert!(!made.cgroup.is_frozen().unwrap());
         assert!(child.try_wait().unwrap().is_none());
         made.cgroup.freeze().unwrap();
         made.cgroup.kill().unwrap();
@@ -167,19 +178,107 @@ fn a_failed_create_leaves_nothing() {
 #[test]
 fn limits_are_what_the_kernel_says_and_updates_may_go_both_ways() {
     let machine = Hierarchies::detect().unwrap();
-    let made = make(machine, "limits", r#"{"memory":{"limit":67108864,"swap":67108864},"pids":{"limit":7}}"#);
-    let limits = || {
+    let mut made = make(machine, "limits", r#"{"memory":{"limit":67108864,"swap":67108864},"pids":{"limit":7}}"#);
+    let limits = |made: &Made| {
         let stats = made.cgroup.stats().unwrap();
         (stats.memory.unwrap().limit, stats.pids.unwrap().limit)
     };
-    assert_eq!(limits(), (Some(64 << 20), Some(7)));
+    assert_eq!(limits(&made), (Some(64 << 20), Some(7)));
     for size in [128 << 20, 32 << 20] {
-        let json = format!(r#"{{"memory":{{"limit":{size},"swap":{size}}}}}"#);
-        made.cgroup.update(machine, &serde_json::from_str(&json).unwrap()).unwrap();
-        assert_eq!(limits(), (Some(size), Some(7)));
+        made.update(machine, &format!(r#"{{"memory":{{"limit":{size},"swap":{size}}}}}"#)).unwrap();
+        assert_eq!(limits(&made), (Some(size), Some(7)));
     }
-    made.cgroup.update(machine, &serde_json::from_str(r#"{"memory":{"limit":-1}}"#).unwrap()).unwrap();
-    assert_eq!(limits(), (None, Some(7)));
+    made.update(machine, r#"{"memory":{"limit":-1}}"#).unwrap();
+    assert_eq!(limits(&made), (None, Some(7)));
+}
+
+#[test]
+fn an_update_joins_a_hierarchy_that_was_not_needed() {
+    let machine = Hierarchies::detect().unwrap();
+    if machine.version("cpuset") != Some(Version::V1) {
+        return;
+    }
+    let mut made = make(machine, "late", "{}");
+    let mut child = sleeper();
+    made.cgroup.attach(pid(&child)).unwrap();
+    assert!(!made.cgroup.paths().contains_key("cpuset"));
+    made.update(machine, r#"{"cpu":{"cpus":"0","mems":"0"}}"#).unwrap();
+    let dir = made.cgroup.paths()["cpuset"].to_owned();
+    let said = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!((said("cpuset.cpus").trim(), said("cgroup.procs").trim()), ("0", &*child.id().to_string()));
+    let allowed = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    assert!(allowed.contains("Cpus_allowed_list:\t0\n"), "{allowed}");
+    made.cgroup.kill().unwrap();
+    child.wait().unwrap();
+    made.cgroup.remove().unwrap();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn what_is_used_now_can_bound_an_update() {
+    let machine = Hierarchies::detect().unwrap();
+    let mut made = make(machine, "bound", r#"{"memory":{"limit":67108864,"swap":67108864}}"#);
+    // Once inside, the shell gets some memory, and says so.
+    let script = "read go; x=0123456789; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done; echo; read end";
+    let piped = std::process::Stdio::piped;
+    let mut child = Command::new("sh").args(["-c", script]).stdin(piped()).stdout(piped()).spawn().unwrap();
+    made.cgroup.attach(pid(&child)).unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let error = made.update(machine, r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap_err();
+    assert!(error.to_string().contains("memory.limit is 4096"), "{error}");
+    drop(input);
+    child.wait().unwrap();
+}
+
+#[test]
+fn kept_as_data_it_is_the_same_group_again() {
+    let machine = Hierarchies::detect().unwrap();
+    let made = make(machine, "data", "{}");
+    let text = serde_json::to_string(&made.cgroup).unwrap();
+    let again: Cgroup = serde_json::from_str(&text).unwrap();
+    assert_eq!(again.paths(), made.cgroup.paths());
+    again.remove().unwrap();
+    assert!(!made.cgroup.exists());
+}
+
+#[test]
+fn a_relative_path_starts_where_the_caller_is() {
+    let machine = Hierarchies::detect().unwrap();
+    let path = PathBuf::from(format!("wherry-test-{}-relative/a", std::process::id()));
+    let cgroup = Cgroup::create(machine, &path, &LinuxResources::default()).unwrap();
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    for (name, dir) in cgroup.paths().into_iter().filter(|(name, _)| !name.is_empty()) {
+        let own = own.lines().find_map(|line| line.split_once(&format!(":{name}:"))).map(|(_, own)| own);
+        if let Some(own) = own {
+            let below = Path::new(own.trim_start_matches('/')).join(&path);
+            assert!(dir.ends_with(&below), "{name}: {dir:?} ends with {below:?}");
+        }
+    }
+    let above: Vec<PathBuf> = cgroup.paths().values().map(|dir| dir.parent().unwrap().to_owned()).collect();
+    cgroup.remove().unwrap();
+    above.iter().for_each(|dir| std::fs::remove_dir(dir).unwrap());
+}
+
+#[test]
+fn who_comes_later_can_go_below_or_where_init_is() {
+    for machine in machines() {
+        let made = make(&machine, "later", "{}");
+        let below = made.cgroup.below(&[], Path::new("sub")).unwrap();
+        below.groups.iter().for_each(|group| std::fs::create_dir(&group.dir).unwrap());
+        let mut child = sleeper();
+        below.attach(pid(&child)).unwrap();
+        assert_eq!(made.cgroup.of(pid(&child)).unwrap().paths(), below.paths());
+        assert_eq!(made.cgroup.of(1).unwrap().paths(), made.cgroup.paths());
+        assert_eq!(made.cgroup.procs().unwrap(), [pid(&child)]);
+        made.cgroup.signal(Signal::KILL).unwrap();
+        child.wait().unwrap();
+        for path in ["..", "", "a/../../b"] {
+            assert!(matches!(made.cgroup.below(&[], Path::new(path)), Err(Error::BadPath { .. })), "{path}");
+        }
+        assert!(matches!(made.cgroup.below(&["nix"], Path::new("a")), Err(Error::NoController { .. })));
+    }
 }
 
 #[test]
@@ -219,17 +318,16 @@ fn an_oom_kill_is_told() {
 #[test]
 fn paths_stay_below_the_root() {
     let machine = Hierarchies::detect().unwrap();
-    for path in ["", "/", "..", "wherry/../..", "a/./../b"] {
+    for path in ["", "/", "..", "wherry/../.."] {
         let error = Cgroup::open(machine, Path::new(path)).unwrap_err();
         assert!(matches!(error, Error::BadPath { .. }), "{path}: {error}");
     }
-    assert_eq!(relative(Path::new("/a//b/./c")).unwrap(), Path::new("a/b/c"));
 }
 
 #[test]
 fn only_listed_devices_can_be_opened() {
     for machine in machines() {
-        let made = make(&machine, "devices", r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
+        let mut made = make(&machine, "devices", r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
         let dir = tempfile::tempdir().unwrap();
         let node = dir.path().join("kmsg");
         let status = Command::new("mknod").arg(&node).args(["c", "1", "11"]).status().unwrap();
@@ -247,7 +345,7 @@ fn only_listed_devices_can_be_opened() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains("Operation not permitted"), "{said}");
-        made.cgroup.update(&machine, &serde_json::from_str(r#"{"devices":[{"allow":true}]}"#).unwrap()).unwrap();
+        made.update(&machine, r#"{"devices":[{"allow":true}]}"#).unwrap();
         let mut child = Command::new("sh")
             .args(["-c", &format!("read line; exec 3< {}", node.display())])
             .stdin(std::process::Stdio::piped())

@@ -108,23 +108,28 @@ pub fn load_device_program(program: &[Instruction]) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Hangs a device program on the group `cgroup`, beside those that it may have.
+pub fn add_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let mut order = order(cgroup, program, ALLOW_MULTI);
+    bpf(PROG_ATTACH, &mut order, "BPF_PROG_ATTACH, BPF_CGROUP_DEVICE").map(drop)
+}
+
+fn order(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, flags: u32) -> Attach {
+    let (target, program) = (cgroup.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    Attach { target, program, kind: CGROUP_DEVICE, flags }
+}
+
 /// Makes `program` the only device program of the group `cgroup`. At no moment the group is without one.
 pub fn set_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let old = device_programs(cgroup)?;
-    let order = |program: BorrowedFd<'_>, flags| Attach {
-        target: cgroup.as_raw_fd() as u32,
-        program: program.as_raw_fd() as u32,
-        kind: CGROUP_DEVICE,
-        flags,
-    };
-    bpf(PROG_ATTACH, &mut order(program, ALLOW_MULTI), "BPF_PROG_ATTACH, BPF_CGROUP_DEVICE")?;
+    add_device_program(cgroup, program)?;
     for id in old {
         let mut by_id = ById { id, ..ById::default() };
         let fd = bpf(PROG_GET_FD_BY_ID, &mut by_id, "BPF_PROG_GET_FD_BY_ID")?;
         // SAFETY: a successful BPF_PROG_GET_FD_BY_ID returns a new descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let fd = std::os::fd::AsFd::as_fd(&fd);
-        bpf(PROG_DETACH, &mut order(fd, 0), "BPF_PROG_DETACH, BPF_CGROUP_DEVICE")?;
+        bpf(PROG_DETACH, &mut order(cgroup, fd, 0), "BPF_PROG_DETACH, BPF_CGROUP_DEVICE")?;
     }
     Ok(())
 }
