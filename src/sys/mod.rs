@@ -15,6 +15,8 @@ pub mod ending;
 pub mod lock;
 #[cfg(target_os = "linux")]
 pub mod mount;
+#[cfg(target_os = "linux")]
+pub mod netlink;
 pub mod private_dir;
 #[cfg(target_os = "linux")]
 pub mod process;

@@ -22,6 +22,7 @@ mod handshake;
 mod init;
 pub mod label;
 mod mounts;
+pub mod netdevice;
 mod plan;
 pub mod schedule;
 pub mod seccomp;
