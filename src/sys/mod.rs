@@ -32,6 +32,8 @@ pub mod schedule;
 pub mod seccomp;
 #[cfg(target_os = "linux")]
 pub mod socket;
+#[cfg(target_os = "linux")]
+pub mod time;
 pub mod wasm_code;
 
 use std::io;

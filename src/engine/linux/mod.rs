@@ -27,6 +27,7 @@ mod plan;
 pub mod schedule;
 pub mod seccomp;
 pub mod sysctl;
+pub mod time;
 
 use std::os::fd::{AsFd, OwnedFd};
 
