@@ -51,6 +51,16 @@ pub enum Error {
         /// The controller.
         controller: String,
     },
+    /// The kernel has the controller, but not this limit of it.
+    #[error("{field} needs {file} of the cgroup controller {controller}, which this kernel does not have")]
+    NoFile {
+        /// The field of `linux.resources`.
+        field: String,
+        /// The controller.
+        controller: String,
+        /// The control file, or files of which one would do.
+        file: String,
+    },
     /// A controller exists but cannot be switched on for a group.
     #[error("cannot switch on the cgroup controller {controller} below {path:?}")]
     Enable {
@@ -140,7 +150,7 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotMounted | Self::NoController { .. } => Kind::Unsupported,
+            Self::NotMounted | Self::NoController { .. } | Self::NoFile { .. } => Kind::Unsupported,
             Self::BadPath { .. } | Self::BadLimit { .. } => Kind::InvalidArgument,
             Self::NotDelegated { .. } => Kind::PermissionDenied,
             Self::InUse { .. } => Kind::FailedPrecondition,
@@ -170,6 +180,13 @@ impl Failure for Error {
             ),
             Self::Enable { source, .. } | Self::Attach { source, .. } if source.errno() == Some(libc::EOPNOTSUPP) => {
                 Some("a threaded group is on the way: its children cannot hold whole processes".into())
+            }
+            Self::Attach { source, .. } if source.errno() == Some(libc::EBUSY) => Some(
+                "that group has handed controllers on to groups below, so it takes no process itself: go into one of those"
+                    .into(),
+            ),
+            Self::Limit { source, .. } if source.errno() == Some(libc::EBUSY) => {
+                Some("more than that is in use, and the kernel cannot take it back".into())
             }
             _ => None,
         }

@@ -53,7 +53,9 @@ pub use self::hierarchy::{Hierarchies, Hierarchy, Version, warm_up};
 use self::limit::Setting;
 pub use self::oom::OomWatch;
 use self::place::Place;
-pub use self::stats::{Cpu, Io, Memory, Pids, Stats};
+pub use self::stats::{
+    Blkio, BlkioEntry, Charge, Cpu, Cpuset, HugePages, Io, Memory, Pids, Pressure, Rdma, Stats, Waiting,
+};
 
 /// Controllers that every container joins, where they are.
 const ALWAYS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"];

@@ -170,7 +170,7 @@ fn a_failed_create_leaves_nothing() {
         };
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let error = Cgroup::create(&machine, &path, &resources).unwrap_err();
-        assert!(matches!(error, Error::Limit { .. }), "{error}");
+        assert!(matches!(error, Error::Limit { .. } | Error::NoFile { .. }), "{error}");
         assert!(!Cgroup::open(&machine, &path).unwrap().exists());
     }
 }
@@ -190,6 +190,95 @@ fn limits_are_what_the_kernel_says_and_updates_may_go_both_ways() {
     }
     made.update(machine, r#"{"memory":{"limit":-1}}"#).unwrap();
     assert_eq!(limits(&made), (None, Some(7)));
+}
+
+/// A controller, the resources, and what its files then say.
+type Field = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// What each field is on v1, as the kernel reads it back; a kernel without the file refuses by the field's name.
+#[test]
+fn every_v1_field_reaches_the_kernel() {
+    let machine = Hierarchies::detect().unwrap();
+    let table: [Field; 13] = [
+        (
+            "memory",
+            r#"{"memory":{"limit":50593792,"reservation":50593792,"swap":60555264,"kernelTCP":50593792,"swappiness":50,
+                "disableOOMKiller":true,"kernel":50593792,"useHierarchy":true}}"#,
+            &[
+                ("memory.limit_in_bytes", "50593792"),
+                ("memory.memsw.limit_in_bytes", "60555264"),
+                ("memory.soft_limit_in_bytes", "50593792"),
+                ("memory.kmem.tcp.limit_in_bytes", "50593792"),
+                ("memory.swappiness", "50"),
+            ],
+        ),
+        ("cpu", r#"{"cpu":{"shares":1024}}"#, &[("cpu.shares", "1024")]),
+        (
+            "cpu",
+            r#"{"cpu":{"quota":40000,"period":80000,"burst":2000}}"#,
+            &[("cpu.cfs_quota_us", "40000"), ("cpu.cfs_period_us", "80000"), ("cpu.cfs_burst_us", "2000")],
+        ),
+        ("cpu", r#"{"cpu":{"quota":-1}}"#, &[("cpu.cfs_quota_us", "-1")]),
+        ("cpu", r#"{"cpu":{"idle":1,"shares":512}}"#, &[("cpu.idle", "1")]),
+        (
+            "cpu",
+            r#"{"cpu":{"realtimePeriod":500000,"realtimeRuntime":1000}}"#,
+            &[("cpu.rt_period_us", "500000"), ("cpu.rt_runtime_us", "1000")],
+        ),
+        ("cpuset", r#"{"cpu":{"cpus":"0","mems":"0"}}"#, &[("cpuset.cpus", "0"), ("cpuset.mems", "0")]),
+        ("pids", r#"{"pids":{"limit":32}}"#, &[("pids.max", "32")]),
+        ("pids", r#"{"pids":{"limit":-1}}"#, &[("pids.max", "max")]),
+        ("pids", r#"{"pids":{"limit":0}}"#, &[("pids.max", "1")]),
+        ("blkio", r#"{"blockIO":{"weight":500}}"#, &[("blkio.bfq.weight", "500")]),
+        (
+            "hugetlb",
+            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
+            &[("hugetlb.2MB.limit_in_bytes", "4194304")],
+        ),
+        ("net_cls", r#"{"network":{"classID":255}}"#, &[("net_cls.classid", "255")]),
+    ];
+    for (at, (controller, json, files)) in table.into_iter().enumerate() {
+        let path = PathBuf::from(format!("/wherry-test-{}-field-{at}", std::process::id()));
+        let cgroup = match Cgroup::create(machine, &path, &serde_json::from_str(json).unwrap()) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                // This kernel is not built with it.
+                assert!(matches!(error, Error::NoController { .. } | Error::NoFile { .. }), "{json}: {error}");
+                continue;
+            }
+        };
+        if let Some((Version::V1, dir)) = cgroup.dir_of(controller) {
+            for (file, expected) in files {
+                assert_eq!(std::fs::read_to_string(dir.join(file)).unwrap().trim(), *expected, "{json}: {file}");
+            }
+        }
+        cgroup.remove().unwrap();
+    }
+}
+
+#[test]
+fn throttles_are_of_the_device_that_was_named() {
+    let machine = Hierarchies::detect().unwrap();
+    // Any disk will do; a machine without one cannot throttle any.
+    let disk = std::fs::read_dir("/sys/block").unwrap().flatten().find_map(|disk| {
+        let number = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+        number.trim().split_once(':').map(|(major, minor)| (major.to_owned(), minor.to_owned()))
+    });
+    let Some((major, minor)) = disk.filter(|_| machine.version("blkio") == Some(Version::V1)) else { return };
+    let rate = |rate: u32| format!(r#"[{{"major":{major},"minor":{minor},"rate":{rate}}}]"#);
+    let json = format!(
+        r#"{{"blockIO":{{"throttleReadBpsDevice":{},"throttleWriteBpsDevice":{},"throttleReadIOPSDevice":{},
+            "throttleWriteIOPSDevice":{}}}}}"#,
+        rate(102_400),
+        rate(204_800),
+        rate(300),
+        rate(400)
+    );
+    let made = make(machine, "throttle", &json);
+    let said = |file: &str| std::fs::read_to_string(made.cgroup.paths()["blkio"].join(file)).unwrap();
+    for (file, rate) in [("read_bps", 102_400), ("write_bps", 204_800), ("read_iops", 300), ("write_iops", 400)] {
+        assert_eq!(said(&format!("blkio.throttle.{file}_device")), format!("{major}:{minor} {rate}\n"));
+    }
 }
 
 #[test]
