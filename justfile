@@ -16,6 +16,10 @@ build:
 bench: build
     ./benches/start.sh
 
+# The runtime command line beside crun, runc and a bare floor.
+bench-oci: build
+    ./benches/oci.sh
+
 # Only the rules of the house.
 tidy:
     cargo test --locked --test tidy

@@ -49,7 +49,8 @@ podman_flags=(--network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 
 
 step() { printf '\n## %s\n\n' "$*"; }
 interleave() { "$work/interleave" "$rounds" "$@"; }
-rustc --edition 2024 -O -o "$work/interleave" benches/interleave.rs
+rustc --edition 2024 -O -C panic=abort -C target-feature=+crt-static -C relocation-model=static \
+    -o "$work/interleave" benches/interleave.rs
 
 # The same image in every store.
 while port=$((20000 + RANDOM)); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break; done
@@ -103,15 +104,6 @@ fi
 contenders+=(+++ "wherry run hello.wasm" "${wherry_run[@]}" "$work/hello.wasm"
     +++ "wherry run IMAGE" "${wherry_run[@]}" "$wasm")
 interleave "${contenders[@]}"
-
-step "Peak memory of the command line, MiB"
-if [ -x /usr/bin/time ]; then
-    peak() { /usr/bin/time -f %M "${@:2}" 2>&1 >/dev/null | tail -1 | awk -v name="$1" '{ printf "| %s | %.1f |\n", name, $1 / 1024 }'; }
-    printf '| | peak RSS |\n|---|---|\n'
-    [ -z "${mounted:-}" ] || peak "podman run" "${podman[@]}" run --rm "${podman_flags[@]}" --entrypoint /bin/true "$linux"
-    peak "wherry run" "${wherry_run[@]}" --entrypoint /bin/true "$linux"
-    peak "wherry run IMAGE (Wasm)" "${wherry_run[@]}" "$wasm"
-fi
 
 step "Idle: what each running container adds, KiB of one of ten"
 memory() { # NAME PID…
