@@ -46,6 +46,21 @@ pub fn end_now(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
+/// Whether `run` is true in a process that has a single thread, which a test's has not.
+#[cfg(test)]
+pub fn alone(run: impl FnOnce() -> bool) -> bool {
+    // SAFETY: fork(2) of the C library leaves its allocator usable in the child, which takes no other lock that
+    // a thread of the test harness could have held, and ends without running the harness' handlers.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok_and(|done| done);
+        end_now(u8::from(!status));
+    }
+    let pid = rustix::process::Pid::from_raw(pid).expect("fork(2) works");
+    let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    ended.expect("it is our child").is_some_and(|(_, status)| status.exit_status() == Some(0))
+}
+
 fn set(signal: libc::c_int, handler: libc::sighandler_t) -> Result<()> {
     // SAFETY: sigaction is plain data for which zero is valid (no flags, empty mask).
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -8,6 +8,8 @@
 pub mod bpf;
 #[cfg(target_os = "linux")]
 pub mod caps;
+#[cfg(target_os = "linux")]
+pub mod command;
 #[cfg(unix)]
 pub mod dir;
 #[cfg(unix)]

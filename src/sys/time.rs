@@ -75,29 +75,12 @@ fn lines(offsets: &[Offset]) -> String {
 }
 
 #[cfg(test)]
-#[expect(
-    unsafe_code,
-    reason = "a process that is cloned has to be single-threaded, which a test is only after fork(2)"
-)]
 mod tests {
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
+    use crate::sys::ending::alone;
     use crate::sys::process::{clone, reap};
-
-    /// Whether `run` is true in a process with a single thread.
-    fn alone(run: impl FnOnce() -> bool) -> bool {
-        // SAFETY: fork(2) of the C library leaves its allocator usable in the child, which takes no other lock that
-        // a thread of the test harness could have held, and ends without running the harness' handlers.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok_and(|done| done);
-            crate::sys::ending::end_now(u8::from(!status));
-        }
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
-        ended.unwrap().1.exit_status() == Some(0)
-    }
 
     fn hours(clock: ClockId) -> i64 {
         clock_gettime(clock).tv_sec / 3600

@@ -19,6 +19,7 @@
 
 pub mod device;
 mod handshake;
+pub mod hook;
 mod init;
 pub mod label;
 mod mounts;
