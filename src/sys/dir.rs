@@ -365,6 +365,11 @@ impl Dir {
         }
     }
 
+    /// Sets an extended attribute of this directory.
+    pub fn set_own_xattr(&self, key: &CStr, value: &[u8]) -> Result<()> {
+        set_file_xattr(&self.fd, key, value)
+    }
+
     /// Removes the ACL that new entries would inherit.
     pub fn forget_default_acl(&self) -> Result<()> {
         remove_file_xattr(&self.fd, c"system.posix_acl_default")

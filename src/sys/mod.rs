@@ -14,6 +14,8 @@ pub mod command;
 pub mod dir;
 #[cfg(unix)]
 pub mod ending;
+#[cfg(target_os = "linux")]
+pub mod idmap;
 pub mod lock;
 #[cfg(target_os = "linux")]
 pub mod mount;

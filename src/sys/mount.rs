@@ -1,5 +1,6 @@
-//! A container's root filesystem as a mount, made by the new mount API: first *detached*, when it has a
-//! handle and no place, then attached. Nobody sees it half-made, and no path is looked up twice.
+//! Mounts by the new mount API: first *detached*, when one has a handle and no place, then attached. Nobody sees
+//! it half-made, and no path is looked up twice. A container's root filesystem is made so ([`Recipe`]), and so are
+//! the parts of its mounts: trees that are cloned, changed, and put in their place.
 //!
 //! Overlay layers are given one by one (`lowerdir+`), not as one comma-and-colon string, so neither the
 //! page that mount(2) takes nor a `:` in a name limits them:
@@ -19,7 +20,10 @@
 //! - `userxattr` where the layers' marks are `user.overlay.*`, since a user namespace may not set `trusted.*`.
 //! - `xino` is left to the kernel: all layers are on one filesystem, where inode numbers are stable anyway.
 
-#![expect(unsafe_code, reason = "unshare(2) can take descriptors away from other threads")]
+#![expect(
+    unsafe_code,
+    reason = "unshare(2) can take descriptors away from others, mount_setattr(2) has no safe wrapper"
+)]
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -87,9 +91,107 @@ pub fn attach(mount: BorrowedFd<'_>, at: &Path) -> Result<()> {
     })
 }
 
-fn bind(source: &Path, readonly: bool) -> Result<OwnedFd> {
+/// Moves a detached mount onto what `target` refers to.
+pub fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    named(move_mount(mount, "", target, "", flags), || {
+        format!("move_mount({}, {}, F_EMPTY_PATH | T_EMPTY_PATH)", mount.as_raw_fd(), target.as_raw_fd())
+    })
+}
+
+/// A detached copy of the mount at `path`, with those below it if `recursive`.
+pub fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let tree = open_tree(CWD, path, clone_flags(recursive));
+    named(tree, || format!("open_tree({path:?}, OPEN_TREE_CLONE{})", if recursive { " | AT_RECURSIVE" } else { "" }))
+}
+
+/// A detached copy of the mount that `of` refers to something in; that becomes the copy's root.
+pub fn clone_handle(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
+    let tree = open_tree(of, "", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH);
+    named(tree, || format!("open_tree({}, AT_EMPTY_PATH | OPEN_TREE_CLONE)", of.as_raw_fd()))
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = named(open_tree(CWD, source, flags), || format!("open_tree({source:?}, OPEN_TREE_CLONE)"))?;
+    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+}
+
+/// What [`change`] changes of a mount.
+#[derive(Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave the propagation as it is.
+    pub propagation: u64,
+    /// A user namespace through whose maps the mount shows its owners.
+    pub ids: Option<BorrowedFd<'a>>,
+    /// Whether the mounts below it are changed as well.
+    pub recursive: bool,
+}
+
+/// Changes the mount `fd`, attached or not (mount_setattr(2), Linux 5.12).
+pub fn change(fd: BorrowedFd<'_>, change: &Change<'_>) -> Result<()> {
+    let &Change { set, clear, propagation, ids, recursive } = change;
+    let attr = libc::mount_attr {
+        attr_set: set | ids.map_or(0, |_| libc::MOUNT_ATTR_IDMAP),
+        attr_clr: clear,
+        propagation,
+        userns_fd: ids.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let size = size_of::<libc::mount_attr>();
+    // SAFETY: the path is a valid empty C string, and `attr` is a mount_attr of the size given that outlives the call.
+    let done =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size) };
+    let done = if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
+    named(done, || {
+        let (depth, ids) = (if recursive { ", AT_RECURSIVE" } else { "" }, if ids.is_some() { ", IDMAP" } else { "" });
+        format!("mount_setattr({}, set {set:#x}, clear {clear:#x}, {propagation:#x}{ids}{depth})", fd.as_raw_fd())
+    })
+}
+
+/// A new filesystem, for [`Filesystem::detached`].
+#[derive(Clone, Debug, Default)]
+pub struct Filesystem<'a> {
+    /// Its type, one of `/proc/filesystems`.
+    pub typ: &'a str,
+    /// The device, or a name for it.
+    pub source: &'a OsStr,
+    /// Its options: a value, or a flag.
+    pub options: Vec<(&'a str, Option<&'a str>)>,
+    /// `MOUNT_ATTR_*` of the mount.
+    pub attributes: u64,
+}
+
+impl Filesystem<'_> {
+    /// Makes it, mounted nowhere yet. A refusal carries the kernel's own words.
+    pub fn detached(&self) -> Result<OwnedFd> {
+        let typ = self.typ;
+        let context = named(fsopen(typ, FsOpenFlags::FSOPEN_CLOEXEC), || format!("fsopen({typ:?})"))?;
+        let context = context.as_fd();
+        if !self.source.is_empty() {
+            set_string(context, "source", self.source)?;
+        }
+        for (key, value) in &self.options {
+            match value {
+                Some(value) => set_string(context, key, OsStr::new(value))?,
+                None => fsconfig_set_flag(context, *key)
+                    .map_err(|errno| explained(context, errno, &format!("fsconfig({typ}, SET_FLAG, {key:?})")))?,
+            }
+        }
+        if let Err(errno) = fsconfig_create(context) {
+            return Err(explained(context, errno, &format!("fsconfig({typ}, CMD_CREATE)")));
+        }
+        let attributes = MountAttrFlags::from_bits_retain(self.attributes as _);
+        let mount = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes);
+        mount.map_err(|errno| explained(context, errno, &format!("fsmount({typ}, {:#x})", self.attributes)))
+    }
+}
+
+fn bind(source: &Path, readonly: bool) -> Result<OwnedFd> {
+    let tree = clone_tree(source, false)?;
     if readonly {
         super::process::set_mount_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, false)?;
     }

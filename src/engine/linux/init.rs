@@ -11,7 +11,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use super::handshake::{self, Failed, FromInit, ToInit};
-use super::mounts::{self, Step, What};
+use super::mounts::{self, Seal, Step};
 use super::plan::{Caps, Plan};
 use super::{Request, Stdio};
 use crate::engine::wasm;
@@ -97,13 +97,15 @@ fn isolate(
             Stdio::Terminal(_) => Vec::new(),
         };
         let others = [socket.as_fd(), wasm.as_fd()].into_iter().chain(root.as_ref().map(AsFd::as_fd));
-        let keep: Vec<BorrowedFd<'_>> = others.chain(streams).collect();
+        let mounts = plan.mounts.iter().flat_map(Step::handles);
+        let keep: Vec<BorrowedFd<'_>> = others.chain(streams).chain(mounts).collect();
         step(sys::process::close_all_but(&keep), "close the files of the supervisor")?;
     }
     let root = enter_root(plan, root)?;
-    let (cgroup, mounts): (Vec<&Step>, Vec<&Step>) = plan.mounts.iter().partition(|m| m.what == What::Cgroup);
+    let (mounts, last) = mounts::split(&plan.mounts);
+    let mut seals = Vec::new();
     for mount in mounts {
-        make(mount, root.as_fd())?;
+        seals.extend(make(mount, root.as_fd())?);
     }
     if plan.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
         populate_dev(root.as_fd())?;
@@ -115,14 +117,15 @@ fn isolate(
     if plan.namespaces.cgroup {
         step(sys::process::unshare_cgroup(), "make a cgroup namespace")?;
     }
-    for mount in cgroup {
-        make(mount, root.as_fd())?;
+    for mount in last {
+        seals.extend(make(mount, root.as_fd())?);
     }
     pivot(&root)?;
     system(plan)?;
     let slash = step(named(open_slash(), || "open(\"/\")".into()), "open the new root")?;
     make_directory(slash.as_fd(), &plan.cwd)?;
     protect(plan, slash.as_fd())?;
+    seals.into_iter().try_for_each(|seal| step(seal.apply(), "write-protect a mount"))?;
     drop((slash, root, terminal));
     limits(plan)?;
     enter_directory(&plan.cwd)?;
@@ -178,13 +181,8 @@ fn enter_root(plan: &Plan, mount: Option<OwnedFd>) -> Done<OwnedFd> {
     step(named(root, || format!("openat({:?}, O_PATH)", plan.rootfs)), "open the root filesystem")
 }
 
-fn make(mount: &Step, root: BorrowedFd<'_>) -> Done {
-    let what = match &mount.what {
-        What::Bind { source, .. } => format!("mount {} at {}", source.display(), mount.destination.display()),
-        What::Filesystem { typ, .. } => format!("mount {typ} at {}", mount.destination.display()),
-        What::Cgroup => format!("mount the cgroup at {}", mount.destination.display()),
-    };
-    step(mount.make(root), &what)
+fn make(mount: &Step, root: BorrowedFd<'_>) -> Done<Option<Seal>> {
+    step(mount.make(root), &mount.describe())
 }
 
 /// Fills `/dev` when the specification made it a filesystem of the container's own.
@@ -296,11 +294,8 @@ fn make_directory(slash: BorrowedFd<'_>, cwd: &Path) -> Done {
 /// Masks and write-protects what the specification names.
 fn protect(plan: &Plan, slash: BorrowedFd<'_>) -> Done {
     if !plan.masked.is_empty() {
-        let null = step(mounts::target(slash, Path::new("/dev/null"), false), "find the null device")?;
-        step(check_null(null.as_fd()), "check that /dev/null is the null device")?;
-        for path in &plan.masked {
-            step(mounts::mask(slash, path, null.as_fd()), &format!("mask {}", path.display()))?;
-        }
+        let masked = mounts::mask_all(slash, &plan.masked, None);
+        masked.map_err(|(path, error)| End::Failed(Failed::at(&format!("mask {}", path.display()), &error)))?;
     }
     for path in &plan.readonly {
         step(mounts::make_readonly(slash, path), &format!("write-protect {}", path.display()))?;
@@ -310,14 +305,6 @@ fn protect(plan: &Plan, slash: BorrowedFd<'_>) -> Done {
         step(set, "write-protect the root filesystem")?;
     }
     Ok(())
-}
-
-/// A mask made of anything else would be no mask (CVE-2025-31133).
-fn check_null(null: BorrowedFd<'_>) -> sys::Result<()> {
-    let stat = named(rustix::fs::fstat(null), || "fstat(\"/dev/null\")".into())?;
-    let is_null =
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
-    if is_null { Ok(()) } else { named(Err(Errno::NODEV), || "fstat(\"/dev/null\")".into()) }
 }
 
 fn limits(plan: &Plan) -> Done {

@@ -34,6 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 pub use handshake::Failed;
 use handshake::{FromInit, ToInit};
+pub use mounts::option_names;
 use plan::Plan;
 use rustix::process::Signal;
 
@@ -140,7 +141,10 @@ impl Failure for Error {
 pub fn create(request: Request<'_>) -> Result<Created, Error> {
     let (ours, theirs) =
         sys::socket::packet_pair().map_err(|source| Error::Sys { what: "reach the init stage", source })?;
-    let plan = Plan::new(&request)?;
+    let mut plan = Plan::new(&request)?;
+    for mount in &mut plan.mounts {
+        mount.prepare().map_err(|source| Error::Sys { what: "prepare a mount", source })?;
+    }
     let cgroup = request.cgroup;
     let into = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
     let flags = plan.clone_flags();

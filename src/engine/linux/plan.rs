@@ -4,11 +4,11 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
-use super::mounts::Step;
+use super::mounts::{Context, Step, User};
 use super::seccomp::{self, Family, Filter};
 use super::{Error, Request};
 use crate::oci::capability_number;
-use crate::oci::runtime::{Capabilities, LinuxNamespaceType, PosixRlimitType, Process, Spec};
+use crate::oci::runtime::{Capabilities, LinuxIdMapping, LinuxNamespaceType, PosixRlimitType, Process, Spec};
 use crate::sys::caps::Set;
 
 pub(super) struct Plan {
@@ -66,7 +66,7 @@ impl Plan {
             namespaces: namespaces(spec)?,
             rootfs: request.bundle.rootfs(),
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
-            mounts: spec.mounts().iter().flatten().map(Step::parse).collect::<Result<_, _>>()?,
+            mounts: mounts(request)?,
             masked: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
             readonly: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
             sysctls: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -89,6 +89,27 @@ impl Plan {
     pub fn clone_flags(&self) -> u64 {
         self.namespaces.at_clone
     }
+}
+
+fn mounts(request: &Request<'_>) -> Result<Vec<Step>, Error> {
+    let (spec, rootfs) = (request.bundle.spec(), request.bundle.rootfs());
+    let linux = spec.linux().as_ref();
+    let namespace = |typ| linux?.namespaces().iter().flatten().find(|namespace| namespace.typ() == typ);
+    let maps = |maps: &'_ Option<Vec<LinuxIdMapping>>| maps.as_deref().unwrap_or_default().to_vec();
+    let (users, groups) = linux.map(|l| (maps(l.uid_mappings()), maps(l.gid_mappings()))).unwrap_or_default();
+    let context = Context {
+        bundle: request.bundle.directory(),
+        rootfs: &rootfs,
+        label: None,
+        user: match namespace(LinuxNamespaceType::User).map(|user| user.path().as_deref()) {
+            None => User::Ours,
+            Some(None) => User::New { users: &users, groups: &groups },
+            Some(Some(path)) => User::Joined(path),
+        },
+        cgroup_namespace: namespace(LinuxNamespaceType::Cgroup).is_some(),
+        receives: false,
+    };
+    spec.mounts().iter().flatten().map(|mount| Step::parse(mount, &context)).collect()
 }
 
 fn unsupported(field: &'static str, problem: impl Into<String>) -> Error {
