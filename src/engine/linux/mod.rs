@@ -17,6 +17,7 @@
 //! be written ([`crate::sys::process::sealed_self`]), is single-threaded, and decides everything before
 //! the clone, so that what the child does is mostly system calls.
 
+pub mod console;
 pub mod device;
 mod handshake;
 pub mod hook;
