@@ -346,6 +346,27 @@ fn number(number: Option<i64>) -> Result<Option<u32>, Error> {
     }
 }
 
+/// What the rules allow, in the words of systemd's `DeviceAllow`: a path or a pattern, and accesses. None if they allow
+/// all but exceptions, which it cannot say. All minors of any major but one it cannot say either; the group's own rules
+/// do.
+pub(super) fn allowed(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<(String, String)>>, Error> {
+    let policy = Policy::replay(rules)?;
+    if policy.allow {
+        return Ok(None);
+    }
+    let entry = |exception: &Exception| {
+        let kind = if exception.kind == Kind::Block { "block" } else { "char" };
+        let name = match (exception.major, exception.minor) {
+            (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+            (Some(major), None) => format!("{kind}-{major}"),
+            (None, None) => format!("{kind}-*"),
+            (None, Some(_)) => return None,
+        };
+        Some((name, exception.access.letters()))
+    };
+    Ok(Some(policy.exceptions.iter().filter_map(entry).collect()))
+}
+
 /// Makes a group follow the rules; a fresh one has none yet.
 pub(super) fn restrict(group: &Group, rules: &[LinuxDeviceCgroup], fresh: bool) -> Result<(), Error> {
     let policy = Policy::replay(rules)?;
@@ -465,6 +486,22 @@ mod tests {
         let (allow, deny) = (vec!["c 10:200 rw".to_owned()], vec!["b 8:0 r".to_owned()]);
         assert_eq!(lines, Lines { allow, deny, deny_first: false });
         assert_eq!(Policy::listed("a *:* rwm\n"), None);
+    }
+
+    #[test]
+    fn systemd_is_told_what_it_can_say() {
+        let list = |json: &str| allowed(&rules(json)).unwrap();
+        let told =
+            list(r#"[{"allow":true,"type":"b","major":8,"minor":1,"access":"r"},{"allow":true,"type":"c","minor":7}]"#);
+        let told = told.unwrap();
+        let pair = |name: &str, access: &str| (name.to_owned(), access.to_owned());
+        for entry in
+            [pair("/dev/block/8:1", "r"), pair("char-*", "m"), pair("char-136", "rwm"), pair("/dev/char/1:3", "rwm")]
+        {
+            assert!(told.contains(&entry), "{entry:?} in {told:?}");
+        }
+        assert!(told.iter().all(|(name, _)| !name.contains(":7") || name == "/dev/char/1:7"));
+        assert_eq!(list(r#"[{"allow":true}]"#), None);
     }
 
     #[test]

@@ -71,6 +71,54 @@ pub enum Error {
         /// The failed call.
         source: sys::Error,
     },
+    /// The name of systemd's unit makes no sense.
+    #[error("{name:?} names no scope of systemd: {reason}")]
+    BadUnit {
+        /// The cgroupsPath, or the slice.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An annotation that names a property of systemd makes no sense.
+    #[error("the annotation {key} is {value:?}: {reason}")]
+    BadAnnotation {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// It is not known where a user's systemd is.
+    #[error("no bus of a user's systemd is known: {reason}")]
+    NoBus {
+        /// Why not.
+        reason: String,
+    },
+    /// systemd cannot be talked to.
+    #[error("cannot talk to systemd at {socket:?}")]
+    Bus {
+        /// The socket.
+        socket: PathBuf,
+        /// The failed call.
+        source: sys::Error,
+    },
+    /// systemd refused.
+    #[error("systemd cannot {verb} {unit}: {reason}")]
+    Systemd {
+        /// What was asked of it.
+        verb: &'static str,
+        /// The unit.
+        unit: String,
+        /// What it says.
+        reason: String,
+    },
+    /// systemd has a unit of that name.
+    #[error("systemd has a unit {unit} already")]
+    UnitExists {
+        /// The unit.
+        unit: String,
+    },
     /// A limit makes no sense.
     #[error("{field} is {value}: {reason}")]
     BadLimit {
@@ -151,7 +199,10 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NotMounted | Self::NoController { .. } | Self::NoFile { .. } => Kind::Unsupported,
-            Self::BadPath { .. } | Self::BadLimit { .. } => Kind::InvalidArgument,
+            Self::BadPath { .. } | Self::BadLimit { .. } | Self::BadUnit { .. } | Self::BadAnnotation { .. } => {
+                Kind::InvalidArgument
+            }
+            Self::NoBus { .. } | Self::Systemd { .. } | Self::UnitExists { .. } => Kind::FailedPrecondition,
             Self::NotDelegated { .. } => Kind::PermissionDenied,
             Self::InUse { .. } => Kind::FailedPrecondition,
             Self::Timeout { .. } => Kind::Unavailable,
@@ -161,6 +212,7 @@ impl Failure for Error {
             | Self::Devices { source, .. }
             | Self::Attach { source, .. }
             | Self::Read { source, .. }
+            | Self::Bus { source, .. }
             | Self::Control { source, .. }
             | Self::Remove { source, .. } => source.kind(),
         }
@@ -171,6 +223,11 @@ impl Failure for Error {
             Self::NotDelegated { .. } => Some(
                 "without root, run inside a delegated group: systemd-run --user --scope -p Delegate=yes …; \
                  limits then need controllers delegated to user@.service"
+                    .into(),
+            ),
+            Self::NoBus { .. } | Self::Bus { .. } => Some(
+                "systemd has to run, and its bus: for a user the package dbus-user-session; without systemd use cgroups \
+                 directly"
                     .into(),
             ),
             Self::Enable { source, .. } if source.errno() == Some(libc::EBUSY) => Some(

@@ -21,6 +21,8 @@
 //! A group that we made is ours, with all below it; no other is ever changed, but for switching on controllers
 //! in `cgroup.subtree_control` on the way down, and for filling in a v1 cpuset that is empty there.
 //!
+//! systemd can make the groups instead ([`Manager`]); what they are then used for is the same.
+//!
 //! A [`Cgroup`] is plain data: kept in a state file it is the same group again in another process.
 //!
 //! Not here: the cgroup namespace and mount of the container (the engine).
@@ -35,10 +37,12 @@ mod limit;
 mod oom;
 mod place;
 mod stats;
+mod systemd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
@@ -57,6 +61,9 @@ pub use self::stats::{
     Blkio, BlkioEntry, Charge, Cpu, Cpuset, HugePages, Io, Memory, Pids, Pressure, Rdma, Stats, Waiting,
 };
 
+pub use self::systemd::Bus;
+use self::systemd::{Orders, Unit};
+
 /// Controllers that every container joins, where they are.
 const ALWAYS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"];
 
@@ -67,10 +74,35 @@ const REMOVE_TIME: Duration = Duration::from_secs(5);
 /// How often a group is looked through for processes that were forked while the others moved into another hierarchy.
 const MOVES: usize = 100;
 
+/// Who makes the groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Manager {
+    /// We do, in the file system.
+    Cgroupfs,
+    /// systemd does.
+    Systemd(Bus),
+}
+
+impl Manager {
+    /// The `cgroupsPath` of a container that has none.
+    pub fn default_path(&self, id: &str) -> PathBuf {
+        match self {
+            Self::Cgroupfs => id.into(),
+            Self::Systemd(_) => format!(":wherry:{id}").into(),
+        }
+    }
+}
+
 /// One container's group, in all hierarchies that it is in.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cgroup {
     groups: Vec<Group>,
+    /// The scope that systemd makes it as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
+    /// What waits for the first process: systemd makes no scope without one.
+    #[serde(skip)]
+    orders: Mutex<Option<Orders>>,
 }
 
 impl Cgroup {
@@ -79,9 +111,8 @@ impl Cgroup {
     /// v1, and beside it on v2.
     pub fn create(hierarchies: &Hierarchies, path: &Path, resources: &LinuxResources) -> Result<Self, Error> {
         let settings = limit::plan(resources, hierarchies)?;
-        let cgroup = Self::locate(hierarchies, path, |controller| {
-            ALWAYS.contains(&controller) || settings.iter().any(|setting| setting.controller == controller)
-        })?;
+        let (place, unified) = (Place::new(path)?, hierarchies.is_unified());
+        let cgroup = Self::locate(hierarchies, joined(&settings), |hierarchy| place.dir(hierarchy, unified))?;
         let fresh = cgroup.make()?;
         let rules = resources.devices().as_deref().unwrap_or_default();
         let limited = cgroup.set_up(&settings).and_then(|()| cgroup.restrict_devices(rules, fresh));
@@ -95,21 +126,52 @@ impl Cgroup {
         }
     }
 
+    /// Like [`Self::create`], by the manager of choice. For systemd the path is `slice:prefix:name`, the container's
+    /// annotations may set properties of its scope, and the scope is made when the first process is attached: until then
+    /// there is no [`Self::dir_fd`].
+    pub fn create_by(
+        manager: &Manager,
+        hierarchies: &Hierarchies,
+        path: &Path,
+        resources: &LinuxResources,
+        annotations: &HashMap<String, String>,
+    ) -> Result<Self, Error> {
+        let Manager::Systemd(bus) = manager else { return Self::create(hierarchies, path, resources) };
+        let resources = &systemd::rounded(resources);
+        let settings = limit::plan(resources, hierarchies)?;
+        let unit = Unit::plan(hierarchies, bus, path)?;
+        let mut cgroup =
+            Self::locate(hierarchies, joined(&settings), |hierarchy| Ok(hierarchy.mount.join(&unit.group)))?;
+        cgroup.orders = Mutex::new(Some(unit.orders(resources, settings, annotations)?));
+        cgroup.unit = Some(unit);
+        Ok(cgroup)
+    }
+
     /// The group `path`, made earlier. One that was made by a relative path is to be kept as data instead.
     pub fn open(hierarchies: &Hierarchies, path: &Path) -> Result<Self, Error> {
-        let mut cgroup = Self::locate(hierarchies, path, |_| true)?;
+        let (place, unified) = (Place::new(path)?, hierarchies.is_unified());
+        let mut cgroup = Self::locate(hierarchies, |_| true, |hierarchy| place.dir(hierarchy, unified))?;
         cgroup.groups.retain(|group| group.dir.is_dir());
         Ok(cgroup)
     }
 
-    fn locate(hierarchies: &Hierarchies, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Self, Error> {
-        let (place, unified) = (Place::new(path)?, hierarchies.is_unified());
+    fn locate(
+        hierarchies: &Hierarchies,
+        wanted: impl Fn(&str) -> bool,
+        dir: impl Fn(&Hierarchy) -> Result<PathBuf, Error>,
+    ) -> Result<Self, Error> {
         let joins = |hierarchy: &&Hierarchy| {
             hierarchy.version == Version::V2 || hierarchy.controllers.iter().any(|controller| wanted(controller))
         };
-        let group = |hierarchy: &Hierarchy| Ok(Group::new(hierarchy.clone(), place.dir(hierarchy, unified)?));
+        let group = |hierarchy: &Hierarchy| Ok(Group::new(hierarchy.clone(), dir(hierarchy)?));
         let groups = hierarchies.list.iter().filter(joins).map(group).collect::<Result<_, Error>>()?;
-        Ok(Self { groups })
+        Ok(Self { groups, unit: None, orders: Mutex::new(None) })
+    }
+
+    /// The same container's group elsewhere: each hierarchy's directory as `dir` has it.
+    fn moved(&self, dir: impl Fn(&Group) -> PathBuf) -> Self {
+        let groups = self.groups.iter().map(|group| Group::new(group.hierarchy.clone(), dir(group))).collect();
+        Self { groups, unit: self.unit.clone(), orders: Mutex::new(None) }
     }
 
     /// Whether the group exists in any hierarchy.
@@ -137,34 +199,41 @@ impl Cgroup {
             let (field, controller) = ("a group below".to_owned(), (*unknown).to_owned());
             return Err(Error::NoController { field, controller });
         }
-        let moved = |group: &Group| controllers.is_empty() || controllers.iter().any(|name| group.has(name));
-        let group = |group: &Group| {
-            let dir = if moved(group) { group.dir.join(&below) } else { group.dir.clone() };
-            Group::new(group.hierarchy.clone(), dir)
-        };
-        Ok(Self { groups: self.groups.iter().map(group).collect() })
+        let goes = |group: &Group| controllers.is_empty() || controllers.iter().any(|name| group.has(name));
+        Ok(self.moved(|group| if goes(group) { group.dir.join(&below) } else { group.dir.clone() }))
     }
 
     /// Where a process of the container is: it may have gone to a group below. A v2 group that has handed on
     /// controllers takes nobody itself, so whoever comes later goes where init is.
     pub fn of(&self, pid: i32) -> Result<Self, Error> {
         let own = Own::of(pid)?;
-        let group = |group: &Group| {
-            let dir = own.group(&group.hierarchy).filter(|dir| dir.starts_with(&group.dir));
-            Group::new(group.hierarchy.clone(), dir.unwrap_or_else(|| group.dir.clone()))
-        };
-        Ok(Self { groups: self.groups.iter().map(group).collect() })
+        let inside = |group: &Group| own.group(&group.hierarchy).filter(|dir| dir.starts_with(&group.dir));
+        Ok(self.moved(|group| inside(group).unwrap_or_else(|| group.dir.clone())))
     }
 
-    /// A handle on the unified group, to be given to clone3(2) with CLONE_INTO_CGROUP. None on v1 machines.
+    /// A handle on the unified group, to be given to clone3(2) with CLONE_INTO_CGROUP. None on v1 machines, and
+    /// where only systemd can put a process into the group.
     pub fn dir_fd(&self) -> Result<Option<BorrowedFd<'_>>, Error> {
-        let Some(group) = self.unified() else { return Ok(None) };
+        let by_systemd = self.unit.as_ref().is_some_and(Unit::is_of_user) || self.orders().is_some();
+        let Some(group) = self.unified().filter(|_| !by_systemd) else { return Ok(None) };
         group.handle().map(Some).map_err(|source| Error::Read { path: group.dir.clone(), source })
     }
 
-    /// Puts a process into the group, in every hierarchy.
+    /// Puts a process into the group, in every hierarchy. Where systemd makes the group, it does so around the first
+    /// one.
     pub fn attach(&self, pid: i32) -> Result<(), Error> {
-        self.groups.iter().try_for_each(|group| group.attach(pid))
+        let orders = self.orders().take();
+        match (&self.unit, orders) {
+            (Some(unit), Some(orders)) => self.begin(unit, orders, pid),
+            (Some(unit), None) if unit.is_of_user() => {
+                let below = |group: &Group| {
+                    let path = group.dir.strip_prefix(group.hierarchy.mount.join(&unit.group));
+                    path.unwrap_or(Path::new("")).to_owned()
+                };
+                unit.attach(&self.main().map(below).unwrap_or_default(), pid)
+            }
+            _ => self.groups.iter().try_for_each(|group| group.attach(pid)),
+        }
     }
 
     /// Puts a process that was born into [`Self::dir_fd`] also into the v1 hierarchies. Nothing to do on v2.
@@ -182,9 +251,14 @@ impl Cgroup {
     /// before. A v1 hierarchy that nobody needed before is joined with all processes, and is then part of the group: what
     /// was kept of it has to be kept anew.
     pub fn update(&mut self, hierarchies: &Hierarchies, resources: &LinuxResources) -> Result<(), Error> {
-        let resources = &self.complete(resources)?;
+        let mut resources = self.complete(resources)?;
+        if self.unit.is_some() {
+            resources = systemd::rounded(&resources);
+        }
+        let resources = &resources;
         let settings = limit::plan(resources, hierarchies)?;
         self.check_usage(resources)?;
+        self.tell_systemd(resources)?;
         self.join(hierarchies, &settings)?;
         limit::apply(self, &settings)?;
         match resources.devices().as_deref() {
@@ -243,8 +317,50 @@ impl Cgroup {
 
     /// Removes the group and all groups below. Its processes must be gone, or just going.
     pub fn remove(&self) -> Result<(), Error> {
+        // A scope that has not begun is nothing to systemd.
+        if let Some(unit) = self.unit.as_ref().filter(|_| self.orders().is_none()) {
+            unit.stop()?;
+        }
         let deadline = Instant::now() + REMOVE_TIME;
         self.groups.iter().try_for_each(|group| group.remove(deadline))
+    }
+
+    fn orders(&self) -> std::sync::MutexGuard<'_, Option<Orders>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has systemd make the scope around a process, then does what it has no property for.
+    fn begin(&self, unit: &Unit, orders: Orders, pid: i32) -> Result<(), Error> {
+        let (settings, rules) = unit.start(orders, pid)?;
+        let done = self.fill_in(&settings, &rules, pid);
+        if done.is_err() {
+            // The first failure is the one to report.
+            drop(self.remove());
+        }
+        done
+    }
+
+    /// Brings the groups of a new scope to what was ordered; on v1 also those that systemd does not know.
+    fn fill_in(&self, settings: &[Setting], rules: &[LinuxDeviceCgroup], pid: i32) -> Result<(), Error> {
+        self.groups.iter().try_for_each(|group| group.make_dir().map(drop))?;
+        self.set_up(settings)?;
+        self.restrict_devices(rules, false)?;
+        self.attach_rest(pid)
+    }
+
+    /// Has systemd know of other limits. While it changes a v1 group's devices, none can be used, which nobody sees
+    /// who is frozen.
+    fn tell_systemd(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let Some(unit) = &self.unit else { return Ok(()) };
+        let devices = resources.devices().as_ref().is_some_and(|rules| !rules.is_empty());
+        let freezer = self.group_of("freezer").filter(|_| devices);
+        let Some(freezer) = freezer.filter(|group| group.is_frozen().is_ok_and(|frozen| !frozen)) else {
+            return unit.set(resources);
+        };
+        freezer.set_frozen(true)?;
+        let told = unit.set(resources);
+        freezer.set_frozen(false)?;
+        told
     }
 
     /// Makes all directories; true if all are new. On failure those that are new go again.
@@ -369,6 +485,11 @@ impl Cgroup {
         let group = self.group_of(controller)?;
         Some((group.hierarchy.version, &group.dir))
     }
+}
+
+/// Which controllers' v1 hierarchies a group with these settings is in.
+fn joined(settings: &[Setting]) -> impl Fn(&str) -> bool {
+    |controller| ALWAYS.contains(&controller) || settings.iter().any(|setting| setting.controller == controller)
 }
 
 #[cfg(test)]

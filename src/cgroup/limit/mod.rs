@@ -13,6 +13,8 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::LinuxResources;
 
+pub(super) use self::cpu::weight_of_shares;
+pub(super) use self::memory::swap_v2;
 use super::group::Group;
 use super::{Cgroup, Error, Hierarchies, Version, file, refused};
 use crate::sys;
