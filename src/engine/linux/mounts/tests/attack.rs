@@ -58,7 +58,7 @@ fn where_is(place: &Place) -> PathBuf {
 fn trap(absolute: bool) -> (Bundle, PathBuf) {
     let bundle = Bundle::new();
     directory(bundle.path("/vol/a"));
-    let outside = directory(bundle.dir.path().join("outside"));
+    let outside = directory(bundle.dir.join("outside"));
     let target = if absolute { outside.clone() } else { "../../outside".into() };
     symlink(target, bundle.path("/vol/b")).unwrap();
     (bundle, outside)
@@ -94,7 +94,7 @@ fn an_exchanged_link_leads_nothing_out_of_the_root() {
 #[test]
 fn a_mount_onto_an_exchanged_link_stays_in_the_root() {
     let (bundle, outside) = trap(true);
-    let source = directory(bundle.dir.path().join("source"));
+    let source = directory(bundle.dir.join("source"));
     fs::write(source.join("marker"), "").unwrap();
     directory(bundle.path("/vol/a/at"));
     fs::create_dir(outside.join("at")).unwrap();
@@ -109,7 +109,7 @@ fn a_mount_onto_an_exchanged_link_stays_in_the_root() {
         let mine = text
             .lines()
             .filter_map(|line| line.split(' ').nth(4))
-            .filter(|at| at.contains(bundle.dir.path().to_str().unwrap()));
+            .filter(|at| at.contains(bundle.dir.to_str().unwrap()));
         // The last ones on top.
         for at in mine.collect::<Vec<_>>().into_iter().rev() {
             assert!(Path::new(at).starts_with(&bundle.rootfs), "mounted at {at}");
@@ -138,7 +138,7 @@ fn what_the_kernel_tells_is_not_mounted_through_links() {
     ];
     for (link, mount) in kernels {
         let bundle = Bundle::new();
-        let outside = directory(bundle.dir.path().join("outside"));
+        let outside = directory(bundle.dir.join("outside"));
         directory(bundle.path("/elsewhere"));
         for target in ["/elsewhere", "../elsewhere", "/missing", outside.to_str().unwrap()] {
             apart(|| {
@@ -160,7 +160,7 @@ fn what_the_kernel_tells_is_not_mounted_through_links() {
 #[test]
 fn procfs_is_covered_by_nothing_else() {
     let bundle = Bundle::new();
-    let inside = directory(bundle.dir.path().join("source"));
+    let inside = directory(bundle.dir.join("source"));
     fs::write(inside.join("cpuinfo"), "emulated").unwrap();
     directory(bundle.path("/real"));
     symlink("/proc", bundle.path("/link")).unwrap();
@@ -198,7 +198,7 @@ fn links_in_the_image_are_followed_in_the_root_only() {
         assert!(mounted(&bundle.path("/top/deep")).is_some());
         symlink("loop", bundle.path("/loop")).unwrap();
         assert!(bundle.refusal(tmpfs("/loop/x", "")).contains("symbolic links"));
-        let hosts = bundle.dir.path().join("hosts");
+        let hosts = bundle.dir.join("hosts");
         fs::write(&hosts, "content").unwrap();
         for (link, target, found) in
             [("/etc-hosts", "/jump/hosts", "/tmp/jump/hosts"), ("/to-file", "dangling/a/b", "/dangling/a/b")]
@@ -251,7 +251,7 @@ fn a_readonly_path_is_the_one_that_was_looked_up() {
         // Where there is nothing at the moment, nothing is made.
         if make_readonly(bundle.root().as_fd(), Path::new("/vol/a/p")).is_ok() {
             let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-            for line in text.lines().filter(|line| line.contains(bundle.dir.path().to_str().unwrap())) {
+            for line in text.lines().filter(|line| line.contains(bundle.dir.to_str().unwrap())) {
                 let fields: Vec<&str> = line.split(' ').collect();
                 assert!(fields[5].starts_with("ro"), "a mount that can be written: {line}");
                 assert!(Path::new(fields[4]).starts_with(&bundle.rootfs), "{line}");

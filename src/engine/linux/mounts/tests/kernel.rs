@@ -16,7 +16,7 @@ fn has(options: &str, name: &str) -> bool {
 
 /// A directory of the host with a filesystem, and one more inside of it.
 fn host_tree(bundle: &Bundle) -> PathBuf {
-    let outer = directory(bundle.dir.path().join("outer"));
+    let outer = directory(bundle.dir.join("outer"));
     mount("tmpfs", &outer, "tmpfs", MountFlags::empty(), None).unwrap();
     let inner = directory(outer.join("inner"));
     mount("tmpfs", &inner, "tmpfs", MountFlags::empty(), None).unwrap();
@@ -114,7 +114,7 @@ fn a_tmpfs_looks_like_what_it_covers() {
 fn a_bind_mount_has_exactly_the_flags_that_were_asked_for() {
     let bundle = Bundle::new();
     apart(|| {
-        let source = directory(bundle.dir.path().join("source"));
+        let source = directory(bundle.dir.join("source"));
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
         mount("tmpfs", &source, "tmpfs", flags, None).unwrap();
         for (number, (given, expected)) in [
@@ -166,14 +166,14 @@ fn plain_attributes_are_of_the_top_mount_and_recursive_ones_of_all() {
 #[test]
 fn a_missing_target_becomes_what_the_source_is() {
     let bundle = Bundle::new();
-    let file = bundle.dir.path().join("file");
+    let file = bundle.dir.join("file");
     fs::write(&file, "content").unwrap();
     apart(|| {
         bundle.bind(&file, "/etc/deep/file", "ro");
         assert_eq!(fs::read_to_string(bundle.path("/etc/deep/file")).unwrap(), "content");
         bundle.bind(Path::new("file"), "/relative", "");
         assert_eq!(fs::read_to_string(bundle.path("/relative")).unwrap(), "content");
-        bundle.bind(bundle.dir.path(), "/var/dir", "");
+        bundle.bind(&bundle.dir, "/var/dir", "");
         assert!(bundle.path("/var/dir/file").is_file());
         bundle.bind(Path::new("/dev/null"), "/null", "");
         assert!(fs::metadata(bundle.path("/null")).unwrap().file_type().is_char_device());
@@ -226,7 +226,7 @@ fn propagation_is_from_the_hosts_mount() {
     {
         let bundle = Bundle::new();
         apart(|| {
-            let source = directory(bundle.dir.path().join("source"));
+            let source = directory(bundle.dir.join("source"));
             mount("tmpfs", &source, "tmpfs", MountFlags::empty(), None).unwrap();
             mount_change(&source, MountPropagationFlags::SHARED).unwrap();
             let (early, late) = (directory(source.join("early")), directory(source.join("late")));
@@ -283,7 +283,7 @@ fn propagation_is_set_in_order() {
 fn a_namespace_that_receives_the_hosts_mounts_keeps_them_out_of_private_ones() {
     let bundle = Bundle::new();
     apart(|| {
-        let source = directory(bundle.dir.path().join("source"));
+        let source = directory(bundle.dir.join("source"));
         mount("tmpfs", &source, "tmpfs", MountFlags::empty(), None).unwrap();
         mount_change(&source, MountPropagationFlags::SHARED).unwrap();
         apart_as(MountPropagationFlags::DOWNSTREAM, || {

@@ -4,6 +4,7 @@
 mod attack;
 mod kernel;
 mod pure;
+mod user;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -30,23 +31,28 @@ fn apart_as<T: Send>(propagation: MountPropagationFlags, run: impl FnOnce() -> T
     std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap())
 }
 
-/// A bundle with an empty root filesystem.
+/// A bundle with a root filesystem, empty at first.
 struct Bundle {
-    dir: TempDir,
+    dir: PathBuf,
     rootfs: PathBuf,
+    _temporary: Option<TempDir>,
 }
 
 impl Bundle {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let rootfs = dir.path().join("rootfs");
-        fs::create_dir(&rootfs).unwrap();
-        Self { dir, rootfs }
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("rootfs")).unwrap();
+        let bundle = Self::at(temporary.path());
+        Self { _temporary: Some(temporary), ..bundle }
+    }
+
+    fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), rootfs: dir.join("rootfs"), _temporary: None }
     }
 
     fn context(&self) -> Context<'_> {
         Context {
-            bundle: self.dir.path(),
+            bundle: &self.dir,
             rootfs: &self.rootfs,
             label: None,
             user: User::Ours,

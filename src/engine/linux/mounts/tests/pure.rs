@@ -6,7 +6,7 @@ use super::*;
 fn what_is_mounted_follows_from_type_and_options() {
     let bundle = Bundle::new();
     let bind = |source: &str, recursive| What::Bind { source: source.into(), of_container: false, recursive };
-    let beside = bundle.dir.path().join("files");
+    let beside = bundle.dir.join("files");
     for (mount, expected) in [
         (json!({"destination": "/a", "source": "/s", "options": ["bind"]}), bind("/s", false)),
         (json!({"destination": "/a", "type": "none", "source": "/s", "options": ["bind", "rbind"]}), bind("/s", true)),
