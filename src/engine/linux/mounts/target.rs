@@ -66,13 +66,27 @@ pub(super) fn find(
         }
         error => return named(error, || call(plain)).map(|fd| Place { fd, made: false }),
     }
-    let mut fd = target_by(root, plain, directory()?, MAX_LINKS)?;
+    let directory = directory()?;
+    if let Some(fd) = made_plainly(root, plain, directory) {
+        return Ok(Place { fd, made: true });
+    }
+    let mut fd = target_by(root, plain, directory, MAX_LINKS)?;
     match links {
         Links::Followed => refuse_procfs(fd.as_fd(), path)?,
         // Made through a link that somebody has put there just now, it is not what is found without one.
         Links::Refused => fd = named(open(root, plain, ResolveFlags::NO_SYMLINKS), || call(plain))?,
     }
     Ok(Place { fd, made: true })
+}
+
+/// Makes the last part of a path without links, as nearly all are of which nothing else is missing. `None` where that
+/// does not do.
+fn made_plainly(root: BorrowedFd<'_>, path: &Path, directory: bool) -> Option<OwnedFd> {
+    let (above, name) = (path.parent()?, path.file_name()?);
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let parent = open(root, above, ResolveFlags::NO_SYMLINKS).ok()?;
+    make(parent.as_fd(), name, directory).ok()?;
+    open(parent.as_fd(), Path::new(name), ResolveFlags::NO_SYMLINKS).ok()
 }
 
 /// A path that a link leads into procfs is not one that the specification was checked for.
