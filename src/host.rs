@@ -91,7 +91,7 @@ impl Host {
         create(&settings.root)?;
         #[cfg(target_os = "linux")]
         if !privileged {
-            sys::process::enter_user_namespace().map_err(|source| Error::UserNamespace { source })?;
+            sys::user::enter_user_namespace().map_err(|source| Error::UserNamespace { source })?;
         }
         Ok(Self {
             settings,

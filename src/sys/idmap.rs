@@ -11,8 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{Result, named, process};
 
-/// A range of ids: the first inside, the first outside, how many.
-pub type Range = (u32, u32, u32);
+pub use super::user::Range;
 
 /// Makes a user namespace with these maps of users and groups. It lasts as long as the handle.
 ///
@@ -20,7 +19,7 @@ pub type Range = (u32, u32, u32);
 pub fn user_namespace(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
     let (wait, go) = named(pipe_with(PipeFlags::CLOEXEC), || "pipe2(O_CLOEXEC)".into())?;
     let (pid, pidfd) = born_waiting(&wait, &go)?;
-    let made = write_map(pid, "uid_map", users).and_then(|()| write_map(pid, "gid_map", groups)).and_then(|()| {
+    let made = super::user::write_maps(&pid.to_string(), users, groups).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");
         named(File::open(&path), || format!("open({path:?})")).map(OwnedFd::from)
     });
@@ -56,12 +55,6 @@ fn born_waiting(wait: &OwnedFd, go: &OwnedFd) -> Result<(libc::c_long, OwnedFd)>
     }
     // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
-fn write_map(pid: libc::c_long, file: &str, ranges: &[Range]) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    let lines: String = ranges.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect();
-    named(std::fs::write(&path, &lines), || format!("write({path:?}, {:?})", lines.trim_end()))
 }
 
 #[cfg(test)]

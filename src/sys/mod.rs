@@ -38,6 +38,8 @@ pub mod seccomp;
 pub mod socket;
 #[cfg(target_os = "linux")]
 pub mod time;
+#[cfg(target_os = "linux")]
+pub mod user;
 pub mod wasm_code;
 
 use std::io;

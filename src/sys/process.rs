@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "clone3(2), execveat(2) and mount_setattr(2) have no safe wrapper")]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -11,6 +11,26 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{Error, Result, named};
+
+/// `CLONE_NEW*` of linux/sched.h, as clone3(2) and setns(2) take them.
+pub mod ns {
+    /// Clocks that never go back.
+    pub const TIME: u64 = 0x80;
+    /// Mounts.
+    pub const MOUNT: u64 = 0x0002_0000;
+    /// The view of the cgroup tree.
+    pub const CGROUP: u64 = 0x0200_0000;
+    /// Host and domain name.
+    pub const UTS: u64 = 0x0400_0000;
+    /// System V and POSIX message queues, semaphores and shared memory.
+    pub const IPC: u64 = 0x0800_0000;
+    /// Users, groups and capabilities.
+    pub const USER: u64 = 0x1000_0000;
+    /// Processes.
+    pub const PID: u64 = 0x2000_0000;
+    /// Interfaces, addresses, sockets.
+    pub const NETWORK: u64 = 0x4000_0000;
+}
 
 /// linux/sched.h; the constant of `libc` overflows its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -101,6 +121,43 @@ pub fn sealed_self() -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// Executes our own binary again, with these arguments and this environment, from a handle that cannot be written
+/// ([`sealed_self`]); returns when that is how this process was executed already, or when the binary is on a
+/// read-only filesystem anyway.
+///
+/// What is read is not the handle that we would like to have been executed by, but what the kernel says it is: a
+/// mark in the environment could be left there by somebody else.
+pub fn ensure_sealed(
+    args: impl Iterator<Item = OsString>,
+    env: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<()> {
+    const EXE: &str = "/proc/self/exe";
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let exe = named(rustix::fs::open(EXE, flags, rustix::fs::Mode::empty()), || format!("open({EXE:?}, O_PATH)"))?;
+    let mount = named(rustix::fs::fstatvfs(&exe), || format!("fstatvfs({EXE:?})"))?;
+    if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    let sealed = sealed_self()?;
+    let c_strings = |strings: &mut dyn Iterator<Item = OsString>| -> Vec<CString> {
+        strings.filter_map(|text| CString::new(text.into_encoded_bytes()).ok()).collect()
+    };
+    let joined = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        name
+    };
+    let (args, env) = (c_strings(&mut { args }), c_strings(&mut env.map(joined)));
+    let (argv, envp) = (pointers(&args), pointers(&env));
+    // SAFETY: the path is an empty C string and both arrays are null-terminated and point to C strings that live
+    // until the call ends.
+    unsafe {
+        let fd = sealed.as_raw_fd();
+        libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH);
+    }
+    named(Err(io::Error::last_os_error()), || "execveat(our own binary, AT_EMPTY_PATH)".into())
+}
+
 fn clone_mount(path: impl AsRef<std::path::Path>) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let path = path.as_ref();
@@ -109,20 +166,7 @@ fn clone_mount(path: impl AsRef<std::path::Path>) -> Result<OwnedFd> {
 
 /// Sets and clears attributes (`MOUNT_ATTR_*`) of the mount `fd`, of all mounts below it too if `recursive`.
 pub fn set_mount_attributes(fd: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a valid empty C string and `attr` is a mount_attr of the size given.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            fd.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    check(done, || format!("mount_setattr({}, set {set:#x}, clear {clear:#x})", fd.as_raw_fd()))
+    super::mount::change(fd, &super::mount::Change { set, clear, recursive, ..Default::default() })
 }
 
 /// Executes `path` in place of this process; returns only the reason why it could not.
@@ -227,37 +271,6 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<u8> {
     Ok(status.exit_status().or(signal).unwrap_or(255) as u8)
 }
 
-/// Sets the supplementary groups.
-pub fn set_groups(groups: &[u32]) -> Result<()> {
-    let gids: Vec<_> = groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
-    named(rustix::thread::set_thread_groups(&gids), || format!("setgroups({groups:?})"))
-}
-
-/// Whether this user namespace lets nobody change groups, as one of a single id has to (user_namespaces(7)).
-pub fn groups_are_fixed() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
-}
-
-/// Becomes the user and the group given, for ever.
-pub fn become_user(uid: u32, gid: u32) -> Result<()> {
-    let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
-    named(rustix::thread::set_thread_res_gid(group, group, group), || format!("setresgid({gid})"))?;
-    named(rustix::thread::set_thread_res_uid(user, user, user), || format!("setresuid({uid})"))
-}
-
-/// Enters a user namespace in which the calling user is root, alone, and a mount namespace to go with it.
-/// The caller must be single-threaded (unshare(2), CLONE_NEWUSER).
-pub fn enter_user_namespace() -> Result<()> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
-    let write = |path: &str, text: String| {
-        named(std::fs::write(path, &text), || format!("write({path:?}, {:?})", text.trim_end()))
-    };
-    write("/proc/self/setgroups", "deny\n".to_owned())?;
-    write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
-    write("/proc/self/uid_map", format!("0 {uid} 1\n"))
-}
-
 /// Leaves the namespaces `flags` (`CLONE_NEW*`) for new ones.
 pub fn unshare(flags: i32) -> Result<()> {
     // SAFETY: no flag given to this function unshares memory or the file table, which other code may rely on.
@@ -265,9 +278,24 @@ pub fn unshare(flags: i32) -> Result<()> {
     check(done.into(), || format!("unshare({flags:#x})"))
 }
 
+/// Enters the namespaces that `fd` stands for: of one namespace's file, or with a pidfd those of `flags` that its
+/// process is in. The caller is single-threaded, which entering a user or a mount namespace needs (setns(2)).
+pub fn enter(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
+    // SAFETY: the call takes no pointers.
+    let done = unsafe { libc::setns(fd.as_raw_fd(), flags as libc::c_int) };
+    check(done.into(), || format!("setns({}, {flags:#x})", fd.as_raw_fd()))
+}
+
 /// Leaves the cgroup namespace for one whose root is the cgroup that this process is in.
 pub fn unshare_cgroup() -> Result<()> {
     unshare(libc::CLONE_NEWCGROUP)
+}
+
+/// Keeps this process's memory and files from everybody without CAP_SYS_PTRACE over it, as its children's until they
+/// execute something (PR_SET_DUMPABLE).
+pub fn hide() -> Result<()> {
+    let set = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    named(set, || "prctl(PR_SET_DUMPABLE, 0)".into())
 }
 
 /// Begins a new, empty session keyring.
@@ -356,6 +384,12 @@ impl Identity {
     pub fn alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
+}
+
+/// A copy of the descriptor that has `number` in the process behind `pidfd`.
+pub fn take_fd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
+    let taken = rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty());
+    named(taken, || format!("pidfd_getfd({}, {number})", pidfd.as_raw_fd()))
 }
 
 /// Sends the signal numbered `signal` to the process behind `pidfd`; false when it has ended already.

@@ -62,6 +62,46 @@ pub fn connect(path: &Path) -> Result<UnixStream> {
     by_short_path(path, |short| UnixStream::connect(short), "connect")
 }
 
+/// Listens at `name` in a directory, for connections that keep messages apart.
+pub fn listen_packets(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = packet_socket()?;
+    let address = short_address(directory, name)?;
+    named(rustix::net::bind(&socket, &address), || format!("bind({name:?})"))?;
+    named(rustix::net::listen(&socket, PACKET_BACKLOG), || format!("listen({name:?})"))?;
+    Ok(socket)
+}
+
+/// Connects to who listens at `name` in a directory.
+pub fn connect_packets(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = packet_socket()?;
+    let address = short_address(directory, name)?;
+    named(rustix::net::connect(&socket, &address), || format!("connect({name:?})"))?;
+    Ok(socket)
+}
+
+/// The next connection.
+pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    loop {
+        match rustix::net::accept_with(socket, SocketFlags::CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break named(other, || "accept4()".into()),
+        }
+    }
+}
+
+/// How many connections may wait: whoever is not the first finds that the gate was opened already.
+const PACKET_BACKLOG: i32 = 8;
+
+fn packet_socket() -> Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    named(socket, || "socket(AF_UNIX, SOCK_SEQPACKET)".into())
+}
+
+fn short_address(directory: BorrowedFd<'_>, name: &str) -> Result<rustix::net::SocketAddrUnix> {
+    let path = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    named(rustix::net::SocketAddrUnix::new(path.as_str()), || format!("sockaddr_un({path:?})"))
+}
+
 fn by_short_path<T>(path: &Path, call: impl Fn(&Path) -> std::io::Result<T>, name: &str) -> Result<T> {
     let line = || format!("{name}({path:?})");
     if path.as_os_str().len() < 100 {

@@ -140,7 +140,17 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
     let listener = listen(&socket_path).map_err(sys_failed("listen for clients"))?;
     let plumbing = Plumbing::lay(orders).map_err(sys_failed("make the container's streams"))?;
     let cgroup = make_cgroup(orders, &bundle)?;
-    let request = Request { bundle: &bundle, root, stdio: plumbing.inner, wasm, cgroup: cgroup.as_ref() };
+    let id = orders.directory.file_name().unwrap_or_default().to_string_lossy();
+    let request = Request {
+        bundle: &bundle,
+        id: &id,
+        root,
+        stdio: plumbing.inner,
+        wasm,
+        cgroup: cgroup.as_ref(),
+        options: linux::Options::default(),
+        made: &|_| Ok(()),
+    };
     let running = linux::create(request).and_then(linux::Created::start);
     let running = running.map_err(|error| {
         let failure = StartFailure::of_engine(&error);
@@ -204,7 +214,7 @@ enum Outer {
 impl Plumbing {
     fn lay(orders: &Orders) -> sys::Result<Self> {
         if let Some(size) = orders.terminal {
-            return Ok(Self { inner: Stdio::Terminal(size), outer: Outer::Terminal });
+            return Ok(Self { inner: Stdio::Terminal(Some(size)), outer: Outer::Terminal });
         }
         let pipe = || sys::named(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC), || "pipe2()".into());
         let (inner_stdin, stdin) = match orders.stdin {

@@ -15,16 +15,31 @@ const MAX_MESSAGE: usize = 16 << 10;
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ToInit {
-    /// The process is in its cgroup.
+    /// The ids of its user namespace are mapped.
+    Mapped,
+    /// The process is in its cgroup, and written down: it may outlive its maker.
     Joined,
+    /// The hooks of the host have run.
+    Hooked,
     /// The gate opens.
     Start,
+    /// The listener was taken.
+    Taken,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromInit {
     /// The master of the terminal comes with this.
     Console,
+    /// The mounts are made; the hooks of the host may look at them.
+    Mounted,
+    /// The gate is opened by this connection, and by no other.
+    Starting,
+    /// A filter's listener has this number in the child.
+    Listener {
+        /// The number.
+        number: i32,
+    },
     /// Everything but the program is in place.
     Ready,
     /// It goes no further.
@@ -59,6 +74,10 @@ impl Failed {
         Self { step: error::chain(error), call: String::new(), errno: 0, status: None }
     }
 
+    pub(super) fn in_hook(error: &super::hook::HookFailed) -> Self {
+        Self { step: error::chain(error), call: String::new(), errno: 0, status: None }
+    }
+
     pub(super) fn vanished() -> Self {
         let step = "the container's init process ended before the program was started".to_owned();
         Self { step, call: String::new(), errno: 0, status: None }
@@ -85,6 +104,13 @@ pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fds: &[BorrowedF
     let packet = serde_json::to_vec(message).expect("messages are plain data");
     sys::socket::send_with_fds(socket, &packet, fds)
         .map_err(|e| Failed::at("speak with the other side of the start", &e))
+}
+
+/// Sends a message by nothing but write(2): what comes after the filter is loaded.
+pub(super) fn write<T: Serialize>(socket: &OwnedFd, message: &T) -> Result<(), Failed> {
+    let packet = serde_json::to_vec(message).expect("messages are plain data");
+    let written = sys::named(rustix::io::write(socket, &packet), || format!("write({} bytes)", packet.len()));
+    written.map(drop).map_err(|e| Failed::at("speak with the other side of the start", &e))
 }
 
 /// The next message and the file that came with it, or `None` at the end of file.

@@ -1,81 +1,73 @@
 //! The init stage: what the child does between its clone and its program, a step at a time and in the
 //! only order that works. A step that fails ends the stage, and tells the supervisor which it was.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat, symlinkat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
+use super::credential::{self, Facts, become_user, drop_privileges};
 use super::handshake::{self, Failed, FromInit, ToInit};
+use super::hook::{self, Hook};
 use super::mounts::{self, Seal, Step};
-use super::plan::{Caps, Plan};
-use super::{Request, Stdio};
+use super::plan::Plan;
+use super::process::ProcessPlan;
+use super::stage::{self, Done, End, step, wait_for};
+use super::{Options, Request, Stdio, console, device, gate, program, root, stream};
 use crate::engine::wasm;
 use crate::error::{chain, tolerate};
-use crate::oci::runtime::PosixRlimitType;
-use crate::sys::{self, caps, named};
+use crate::oci::runtime::{ContainerState, PosixRlimitType};
+use crate::sys::procfs::Procfs;
+use crate::sys::{self, named};
 
-/// The device nodes that every container has (runtime-spec config-linux.md, "Default Devices").
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// The symbolic links of `/dev` (the same, "Dev symbolic links").
-const DEVICE_LINKS: [(&str, &str); 6] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// What ends the stage: a failure to tell, or the supervisor's silence.
-enum End {
-    Failed(Failed),
-    Alone,
-}
-
-impl From<Failed> for End {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
+/// Runs the stage, then the program; returns the exit status of what had no program to become.
+pub(super) fn main(mut plan: Plan, request: Request<'_>, root: Option<OwnedFd>, socket: OwnedFd) -> i32 {
+    let Request { stdio, wasm, bundle, options, .. } = request;
+    let is_wasm = wasm.is_some();
+    let loaded = match isolate(&plan, root, stdio, &socket, wasm, &options) {
+        Ok(loaded) => loaded,
+        Err(end) => return report(end, &socket),
+    };
+    if !is_wasm {
+        program::give_home(&mut plan.process);
+    }
+    let socket = match at_the_gate(socket, options.gate) {
+        Ok(socket) => socket,
+        Err(end) => return end.status(),
+    };
+    let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created)
+        .and_then(|()| drop_privileges(&plan.process, &socket));
+    match ready {
+        Ok(()) if is_wasm => {
+            drop(socket);
+            loaded.map_or(125, |program| run_wasm(program, bundle.spec()))
+        }
+        Ok(()) => report(End::Failed(program::execute(&plan.process)), &socket),
+        Err(end) => report(end, &socket),
     }
 }
 
-type Done<T = ()> = Result<T, End>;
-
-/// Gives a failed call its intent.
-fn step<T>(result: sys::Result<T>, what: &str) -> Done<T> {
-    result.map_err(|error| End::Failed(Failed::at(what, &error)))
+/// Tells who is at the other end why it goes no further.
+pub(super) fn report(end: End, socket: &OwnedFd) -> i32 {
+    let status = end.status();
+    if let End::Failed(failed) = end {
+        // Nobody hears it if the supervisor is gone, and then nobody needs to.
+        tolerate(handshake::write(socket, &FromInit::Failed(failed)));
+    }
+    status
 }
 
-/// Runs the stage, then the program; returns the exit status of what had no program to become.
-pub(super) fn main(plan: Plan, request: Request<'_>, socket: OwnedFd) -> i32 {
-    let Request { root, stdio, wasm, bundle, .. } = request;
-    let isolated = isolate(&plan, root, stdio, &socket, wasm);
-    let ended = isolated.and_then(|program| {
-        handshake::send(&socket, &FromInit::Ready, &[])?;
-        wait_for(&socket, &ToInit::Start)?;
-        match program {
-            None => Err(End::Failed(execute(&plan))),
-            Some(program) => Ok(program),
-        }
-    });
-    match ended {
-        Ok(program) => {
+/// Says that all is ready, and waits for the word to start: from who made us, or from who comes to the gate.
+fn at_the_gate(socket: OwnedFd, gate: Option<OwnedFd>) -> Done<OwnedFd> {
+    handshake::send(&socket, &FromInit::Ready, &[])?;
+    match gate {
+        None => wait_for(&socket, &ToInit::Start).map(|()| socket),
+        Some(gate) => {
             drop(socket);
-            run_wasm(program, bundle.spec())
+            gate::wait(&gate)
         }
-        Err(End::Failed(failed)) => {
-            let status = failed.status.unwrap_or(125);
-            // Nobody hears it if the supervisor is gone, and then nobody needs to.
-            tolerate(handshake::send(&socket, &FromInit::Failed(failed), &[]));
-            status.into()
-        }
-        Err(End::Alone) => 125,
     }
 }
 
@@ -85,202 +77,124 @@ fn isolate(
     stdio: Stdio,
     socket: &OwnedFd,
     wasm: Option<wasm::Compiled>,
+    options: &Options,
 ) -> Done<Option<wasm::Program>> {
-    session()?;
-    oom_score(plan)?;
-    let facts = Facts::gather()?;
+    stage::begin()?;
+    users(plan, socket)?;
     if let Some(wasm) = &wasm {
         // Nothing will be executed, so nothing of the supervisor's would be closed by that: its log, its
         // clients, and the other end of the program's own input, which would then never end.
         let streams = match &stdio {
             Stdio::Files(files) => files.iter().map(AsFd::as_fd).collect(),
-            Stdio::Terminal(_) => Vec::new(),
+            Stdio::Terminal(_) | Stdio::Inherit => Vec::new(),
         };
         let others = [socket.as_fd(), wasm.as_fd()].into_iter().chain(root.as_ref().map(AsFd::as_fd));
         let mounts = plan.mounts.iter().flat_map(Step::handles);
         let keep: Vec<BorrowedFd<'_>> = others.chain(streams).chain(mounts).collect();
         step(sys::process::close_all_but(&keep), "close the files of the supervisor")?;
     }
-    let root = enter_root(plan, root)?;
+    let proc = step(Procfs::ours(), "find the host's procfs")?;
+    about_itself(&plan.process, &proc, options)?;
+    // Until here its files in /proc had to be its own.
+    stage::hide()?;
+    let facts = Facts::gather()?;
+    let root = root::enter(plan, root)?;
     let (mounts, last) = mounts::split(&plan.mounts);
     let mut seals = Vec::new();
     for mount in mounts {
         seals.extend(make(mount, root.as_fd())?);
     }
     if plan.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
-        populate_dev(root.as_fd())?;
+        let populated = device::populate(root.as_fd(), &plan.devices, plan.namespaces.users_differ());
+        step(populated, "fill /dev")?;
     }
-    let terminal = streams(stdio, root.as_fd(), socket)?;
+    let terminal = stream::connect(stdio, root.as_fd(), true, socket)?;
     // Loaded while the compile cache's file can be read, before the filter and the limits apply.
     let program = wasm.map(wasm::load).transpose().map_err(|e| End::Failed(Failed::in_wasm(&e)))?;
     wait_for(socket, &ToInit::Joined)?;
+    if options.outlive {
+        stage::die_with_parent(false)?;
+    }
     if plan.namespaces.cgroup {
         step(sys::process::unshare_cgroup(), "make a cgroup namespace")?;
     }
     for mount in last {
         seals.extend(make(mount, root.as_fd())?);
     }
-    pivot(&root)?;
-    system(plan)?;
-    let slash = step(named(open_slash(), || "open(\"/\")".into()), "open the new root")?;
-    make_directory(slash.as_fd(), &plan.cwd)?;
-    protect(plan, slash.as_fd())?;
+    if plan.asks_for_hooks {
+        handshake::send(socket, &FromInit::Mounted, &[])?;
+        wait_for(socket, &ToInit::Hooked)?;
+    }
+    run_hooks(plan, &plan.hooks.create_container, ContainerState::Creating)?;
+    root::change(&root, options.pivot)?;
+    system(plan, &proc)?;
+    let slash = root::open_slash()?;
+    make_directory(slash.as_fd(), &plan.process.cwd)?;
+    root::protect(plan, slash.as_fd())?;
     seals.into_iter().try_for_each(|seal| step(seal.apply(), "write-protect a mount"))?;
     drop((slash, root, terminal));
-    limits(plan)?;
-    enter_directory(&plan.cwd)?;
-    become_user(plan, &facts)?;
-    step(sys::process::cloexec_from(3), "close the files of the host")?;
+    let process = &plan.process;
+    confine(process, &proc)?;
+    drop(proc);
+    step(console::give_streams(process.uid), "give the streams to the user")?;
+    let entered = program::enter_directory(&process.cwd, true)?;
+    become_user(process, &facts)?;
+    if !entered {
+        program::enter_directory(&process.cwd, false)?;
+    }
+    if options.gate.is_some() && program.is_none() {
+        program::look_up(process)?;
+    }
+    step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")?;
     Ok(program)
 }
 
-/// What only the host's `/proc` tells: the container may have none.
-struct Facts {
-    last_capability: usize,
-    groups_are_fixed: bool,
-}
-
-impl Facts {
-    fn gather() -> Done<Self> {
-        let last_capability = step(caps::last(), "look at the kernel's capabilities")?;
-        Ok(Self { last_capability, groups_are_fixed: sys::process::groups_are_fixed() })
+/// Takes its place among users and in the namespaces that are joined.
+fn users(plan: &Plan, socket: &OwnedFd) -> Done {
+    let namespaces = &plan.namespaces;
+    if namespaces.user.is_some() {
+        wait_for(socket, &ToInit::Mapped)?;
     }
+    let joined = namespaces.enter_in_child();
+    joined
+        .map_err(|(path, error)| End::Failed(Failed::at(&format!("join the namespace {}", path.display()), &error)))?;
+    if namespaces.users_differ() {
+        credential::become_root_of_namespace()?;
+        // The change of user has taken it away.
+        stage::die_with_parent(true)?;
+    }
+    Ok(())
 }
 
-fn session() -> Done {
-    sys::process::default_signals();
-    step(named(rustix::process::setsid(), || "setsid()".into()), "begin a session")?;
-    step(
-        named(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)), || {
-            "prctl(PR_SET_PDEATHSIG)".into()
-        }),
-        "bind its life to the supervisor's",
-    )?;
-    // Whoever gets to see this process before its program runs must not get at its memory or files.
-    step(
-        named(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable), || {
-            "prctl(PR_SET_DUMPABLE, 0)".into()
-        }),
-        "hide from the container",
-    )?;
-    // A session keyring of its own, or it would see the host's (keyctl(2)).
-    step(sys::process::new_session_keyring(), "make a session keyring")
-}
-
-/// Cuts the mounts off from the host's, attaches the root filesystem, and returns a handle to it.
-fn enter_root(plan: &Plan, mount: Option<OwnedFd>) -> Done<OwnedFd> {
-    let private = mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC);
-    step(named(private, || "mount(\"/\", MS_PRIVATE | MS_REC)".into()), "cut the mounts off from the host's")?;
-    let mount = match mount {
-        Some(mount) => mount,
-        None => step(mounts::clone_tree(&plan.rootfs, true), "make the root filesystem a mount")?,
-    };
-    step(sys::mount::attach(mount.as_fd(), &plan.rootfs), "attach the root filesystem")?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, &plan.rootfs, flags, Mode::empty());
-    step(named(root, || format!("openat({:?}, O_PATH)", plan.rootfs)), "open the root filesystem")
+/// Runs hooks in the container's namespaces, where this process has the pid that it sees itself.
+fn run_hooks(plan: &Plan, hooks: &[Hook], status: ContainerState) -> Done {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let mut state = plan.about.clone();
+    state.set_status(status).set_pid(Some(rustix::process::getpid().as_raw_nonzero().get()));
+    let json = serde_json::to_vec(&state).expect("plain data");
+    hook::run_all(hooks, &json).map_err(|failed| End::Failed(Failed::in_hook(&failed)))
 }
 
 fn make(mount: &Step, root: BorrowedFd<'_>) -> Done<Option<Seal>> {
     step(mount.make(root), &mount.describe())
 }
 
-/// Fills `/dev` when the specification made it a filesystem of the container's own.
-fn populate_dev(root: BorrowedFd<'_>) -> Done {
-    let dev = step(mounts::target(root, Path::new("/dev"), true), "find /dev")?;
-    for (name, major, minor) in DEVICES {
-        let device = rustix::fs::makedev(major, minor);
-        let made = mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device);
-        match made {
-            // In a user namespace nodes cannot be made; the host's are shown instead.
-            Err(Errno::PERM) => show_device(root, name)?,
-            Err(Errno::EXIST) => {}
-            made => {
-                step(named(made, || format!("mknodat(\"/dev/{name}\", {major}:{minor})")), "make the devices")?;
-                let open = rustix::fs::chmodat(&dev, name, Mode::from_raw_mode(0o666), rustix::fs::AtFlags::empty());
-                step(named(open, || format!("fchmodat(\"/dev/{name}\", 0666)")), "make the devices")?;
-            }
-        }
-    }
-    for (name, to) in DEVICE_LINKS {
-        match symlinkat(to, &dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            error => step(named(error, || format!("symlinkat({to:?}, \"/dev/{name}\")")), "make the links in /dev")?,
-        }
-    }
-    Ok(())
-}
-
-fn show_device(root: BorrowedFd<'_>, name: &str) -> Done {
-    let shown = mounts::clone_tree(&Path::new("/dev").join(name), false).and_then(|device| {
-        let place = mounts::target(root, &Path::new("/dev").join(name), false)?;
-        mounts::put(device.as_fd(), place.as_fd())
-    });
-    step(shown, "show the devices")
-}
-
-/// Puts the program's streams at 0, 1 and 2.
-fn streams(stdio: Stdio, root: BorrowedFd<'_>, socket: &OwnedFd) -> Done<Option<OwnedFd>> {
-    let (files, terminal) = match stdio {
-        Stdio::Files(files) => (files, None),
-        Stdio::Terminal(size) => {
-            let what = "make its terminal";
-            let pts = step(mounts::target(root, Path::new("/dev/pts"), true), what)?;
-            let master = step(sys::pty::open_master(pts.as_fd()), what)?;
-            let peer = step(sys::pty::open_peer(master.as_fd()), what)?;
-            step(sys::pty::set_size(&peer, size), what)?;
-            step(sys::process::set_controlling_terminal(peer.as_fd()), what)?;
-            step(show_console(root, peer.as_fd()), what)?;
-            handshake::send(socket, &FromInit::Console, &[master.as_fd()])?;
-            let copy = || step(named(peer.try_clone(), || "dup()".into()), what);
-            ([copy()?, copy()?, copy()?], Some(peer))
-        }
-    };
-    let [stdin, stdout, stderr] = files;
-    let put = rustix::stdio::dup2_stdin(&stdin)
-        .and_then(|()| rustix::stdio::dup2_stdout(&stdout))
-        .and_then(|()| rustix::stdio::dup2_stderr(&stderr));
-    step(named(put, || "dup2()".into()), "connect the streams")?;
-    Ok(terminal)
-}
-
-/// `/dev/console` is the terminal itself, by handle (CVE-2025-52565).
-fn show_console(root: BorrowedFd<'_>, peer: BorrowedFd<'_>) -> sys::Result<()> {
-    let tree = mounts::clone_tree(&PathBuf::from(format!("/proc/self/fd/{}", peer.as_raw_fd())), false);
-    // The terminal is of the container's own devpts, which the host's /proc/self/fd can reach all the same.
-    let place = mounts::target(root, Path::new("/dev/console"), false)?;
-    mounts::put(tree?.as_fd(), place.as_fd())
-}
-
-/// Makes the handle `root` the root directory, and lets go of the old one.
-fn pivot(root: &OwnedFd) -> Done {
-    let pivoted = rustix::process::fchdir(root)
-        // With both arguments the same directory, the old root ends up on top of the new one, from where it
-        // is detached: no directory of the image is needed for it (pivot_root(2), NOTES).
-        .and_then(|()| rustix::process::pivot_root(".", "."))
-        .and_then(|()| unmount(".", UnmountFlags::DETACH))
-        .and_then(|()| rustix::process::chdir("/"));
-    step(named(pivoted, || "pivot_root(\".\", \".\")".into()), "change the root directory")
-}
-
-fn system(plan: &Plan) -> Done {
+/// What belongs to its namespaces. `proc` is the host's procfs: the image's may be anything.
+fn system(plan: &Plan, proc: &Procfs) -> Done {
     if let Some(hostname) = &plan.hostname {
         let set = rustix::system::sethostname(hostname.as_bytes());
         step(named(set, || format!("sethostname({hostname:?})")), "set the host name")?;
     }
+    if let Some(domainname) = &plan.domainname {
+        let set = rustix::system::setdomainname(domainname.as_bytes());
+        step(named(set, || format!("setdomainname({domainname:?})")), "set the domain name")?;
+    }
     if plan.namespaces.network {
         step(sys::process::loopback_up(), "bring the loopback interface up")?;
     }
-    for (key, value) in &plan.sysctls {
-        let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        let written = std::fs::write(&path, value);
-        step(named(written, || format!("write({path:?}, {value:?})")), "set a sysctl")?;
-    }
-    Ok(())
-}
-
-fn open_slash() -> rustix::io::Result<OwnedFd> {
-    openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    step(plan.sysctls.apply(proc), "set a sysctl")
 }
 
 fn make_directory(slash: BorrowedFd<'_>, cwd: &Path) -> Done {
@@ -291,23 +205,29 @@ fn make_directory(slash: BorrowedFd<'_>, cwd: &Path) -> Done {
     }
 }
 
-/// Masks and write-protects what the specification names.
-fn protect(plan: &Plan, slash: BorrowedFd<'_>) -> Done {
-    if !plan.masked.is_empty() {
-        let masked = mounts::mask_all(slash, &plan.masked, None);
-        masked.map_err(|(path, error)| End::Failed(Failed::at(&format!("mask {}", path.display()), &error)))?;
+/// What a process says of itself in procfs, before it enters anything.
+pub(super) fn about_itself(plan: &ProcessPlan, proc: &Procfs, options: &Options) -> Done {
+    if let Some(score) = plan.oom_score_adj {
+        step(proc.set_oom_score(None, score), "set the OOM score")?;
     }
-    for path in &plan.readonly {
-        step(mounts::make_readonly(slash, path), &format!("write-protect {}", path.display()))?;
-    }
-    if plan.readonly_root {
-        let set = sys::process::set_mount_attributes(slash, 1, 0, false);
-        step(set, "write-protect the root filesystem")?;
+    if options.keyring {
+        // Without one of its own it would see the host's (keyctl(2)).
+        let made = plan.labels.with_keyring(proc, sys::process::new_session_keyring);
+        step(made, "make a session keyring")?;
     }
     Ok(())
 }
 
-fn limits(plan: &Plan) -> Done {
+/// What the program takes over from the process that executes it, beside its rights.
+pub(super) fn confine(plan: &ProcessPlan, proc: &Procfs) -> Done {
+    if !plan.labels.is_empty() {
+        step(plan.labels.apply(proc), "ask for the security module's label")?;
+    }
+    step(plan.schedule.apply(), "set the scheduling")?;
+    limits(plan)
+}
+
+fn limits(plan: &ProcessPlan) -> Done {
     for (typ, soft, hard) in &plan.rlimits {
         let limit = |value: &u64| (*value != u64::MAX).then_some(*value);
         let set = rustix::process::setrlimit(resource(*typ), Rlimit { current: limit(soft), maximum: limit(hard) });
@@ -315,16 +235,6 @@ fn limits(plan: &Plan) -> Done {
     }
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
     Ok(())
-}
-
-fn oom_score(plan: &Plan) -> Done {
-    let Some(score) = plan.oom_score_adj.filter(|score| !has_oom_score(*score)) else { return Ok(()) };
-    let written = std::fs::write("/proc/self/oom_score_adj", score.to_string());
-    step(named(written, || format!("write(\"/proc/self/oom_score_adj\", {score})")), "set the OOM score")
-}
-
-fn has_oom_score(wanted: i32) -> bool {
-    std::fs::read_to_string("/proc/self/oom_score_adj").is_ok_and(|now| now.trim() == wanted.to_string())
 }
 
 fn resource(typ: PosixRlimitType) -> Resource {
@@ -346,128 +256,6 @@ fn resource(typ: PosixRlimitType) -> Resource {
         T::RlimitNice => Resource::Nice,
         T::RlimitRtprio => Resource::Rtprio,
         T::RlimitRttime => Resource::Rttime,
-    }
-}
-
-/// Enters the working directory, and makes sure that it is one of the container's: a directory of the
-/// host that stayed open somewhere would show as unreachable (CVE-2024-21626).
-fn enter_directory(cwd: &Path) -> Done {
-    let what = "enter the working directory";
-    step(named(rustix::process::chdir(cwd), || format!("chdir({cwd:?})")), what)?;
-    let at = step(named(rustix::process::getcwd(Vec::new()), || "getcwd()".into()), what)?;
-    if at.as_bytes().starts_with(b"/") {
-        return Ok(());
-    }
-    step(named(Err(Errno::NOENT), || format!("chdir({cwd:?}), which leads out of the container")), what)
-}
-
-/// Gives up what the program must not have. The filter comes last of what it could refuse; without
-/// no_new_privs only CAP_SYS_ADMIN may load one, so it comes before that is given up.
-fn become_user(plan: &Plan, facts: &Facts) -> Done {
-    let Caps { bounding, effective, permitted, inheritable, ambient } = plan.caps;
-    let (_, held) = step(caps::current(), "look at its capabilities")?;
-    step(caps::bound(bounding, facts.last_capability), "bound its capabilities")?;
-    step(caps::keep_over_setuid(true), "keep its capabilities over the change of user")?;
-    if !(facts.groups_are_fixed && plan.groups.is_empty()) {
-        step(sys::process::set_groups(&plan.groups), "leave the host's groups")?;
-    }
-    step(sys::process::become_user(plan.uid, plan.gid), "become the user")?;
-    step(caps::keep_over_setuid(false), "keep its capabilities no longer")?;
-    if plan.no_new_privileges {
-        step(sys::seccomp::set_no_new_privs(), "give up new privileges")?;
-    } else {
-        step(caps::set(held, held, caps::Set::default(), caps::Set::default()), "regain its capabilities")?;
-        load_filter(plan)?;
-    }
-    // A capability that the host does not let us have cannot be handed on.
-    let permitted = caps::Set(permitted.0 & held.0);
-    let within = |set: caps::Set| caps::Set(set.0 & held.0);
-    let effective = if plan.uid == 0 { within(effective) } else { within(ambient) };
-    step(
-        caps::set(
-            effective,
-            if plan.uid == 0 { permitted } else { within(ambient) },
-            within(inheritable),
-            within(ambient),
-        ),
-        "set its capabilities",
-    )?;
-    if plan.no_new_privileges {
-        load_filter(plan)?;
-    }
-    Ok(())
-}
-
-fn load_filter(plan: &Plan) -> Done {
-    let Some(filter) = &plan.filter else { return Ok(()) };
-    let loaded = step(sys::seccomp::load(filter.program(), filter.flags()), "load the seccomp filter")?;
-    match loaded {
-        None => Ok(()),
-        Some(_listener) => {
-            let step = "hand the seccomp listener on: SCMP_ACT_NOTIFY is not offered by this version".to_owned();
-            Err(End::Failed(Failed { step, call: String::new(), errno: 0, status: None }))
-        }
-    }
-}
-
-/// Waits for one message; anything else means that nobody wants this container any more.
-fn wait_for(socket: &OwnedFd, wanted: &ToInit) -> Done {
-    match handshake::receive::<ToInit>(socket)? {
-        Some((got, _)) if got == *wanted => Ok(()),
-        _ => Err(End::Alone),
-    }
-}
-
-/// Executes the program; returns only why it cannot.
-fn execute(plan: &Plan) -> Failed {
-    let Some(name) = plan.args.first() else {
-        let step = "no command specified".to_owned();
-        return Failed { step, call: String::new(), errno: 0, status: Some(127) };
-    };
-    let mut refused = Errno::NOENT;
-    for candidate in candidates(name, &plan.env) {
-        let error = sys::process::exec(&candidate, &plan.args, &plan.env);
-        match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
-            Errno::NOENT | Errno::NOTDIR => {}
-            // Later directories of the PATH may have one that can be run; else this is what is said.
-            Errno::ACCESS => refused = Errno::ACCESS,
-            other => {
-                refused = other;
-                break;
-            }
-        }
-    }
-    cannot_execute(&name.to_string_lossy(), refused)
-}
-
-/// Where a command's name may be found: itself if it has a slash, else in each directory of the
-/// container's PATH.
-fn candidates(name: &CString, env: &[CString]) -> Vec<CString> {
-    let bytes = name.as_bytes();
-    if bytes.contains(&b'/') {
-        return vec![name.clone()];
-    }
-    let path = env.iter().rev().find_map(|v| v.as_bytes().strip_prefix(b"PATH="));
-    let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let directories = path.split(|b| *b == b':').filter(|_| !bytes.is_empty());
-    directories.filter_map(|d| CString::new([if d.is_empty() { b"." } else { d }, b"/", bytes].concat()).ok()).collect()
-}
-
-/// Docker's words, and the shell's exit statuses.
-fn cannot_execute(name: &str, errno: Errno) -> Failed {
-    let why = match errno {
-        Errno::NOENT if !name.contains('/') => "executable file not found in $PATH".to_owned(),
-        Errno::NOENT => format!("stat {name}: no such file or directory"),
-        Errno::ACCESS => "permission denied".to_owned(),
-        Errno::NOEXEC => "exec format error".to_owned(),
-        other => std::io::Error::from(other).to_string(),
-    };
-    let status = if errno == Errno::NOENT { 127 } else { 126 };
-    Failed {
-        step: format!("exec: {name:?}: {why}"),
-        call: String::new(),
-        errno: errno.raw_os_error(),
-        status: Some(status),
     }
 }
 

@@ -18,24 +18,40 @@
 //! the clone, so that what the child does is mostly system calls.
 
 pub mod console;
-pub mod device;
+mod credential;
+mod device;
+mod exec;
+pub mod gate;
 mod handshake;
 pub mod hook;
 mod init;
-pub mod label;
+mod label;
+mod listener;
 mod mounts;
-pub mod netdevice;
+mod namespace;
+mod netdevice;
 mod plan;
-pub mod schedule;
+mod process;
+mod program;
+mod root;
+mod schedule;
 pub mod seccomp;
-pub mod sysctl;
-pub mod time;
+mod stage;
+mod stream;
+mod sysctl;
+mod time;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub use exec::{Exec, exec};
 pub use handshake::Failed;
 use handshake::{FromInit, ToInit};
+use hook::{Hook, HookFailed};
+pub use listener::About;
+use listener::Listener;
 pub use mounts::option_names;
+use namespace::Maps;
+use netdevice::NetDevices;
 use plan::Plan;
 use rustix::process::Signal;
 
@@ -43,29 +59,60 @@ use super::wasm;
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Failure, Kind, tolerate};
+use crate::oci::runtime::{ContainerState, LinuxIdMapping};
 use crate::sys;
-use crate::sys::process::Child;
+use crate::sys::process::{Child, ns};
 
 /// What to make.
 pub struct Request<'a> {
     /// The specification.
     pub bundle: &'a Bundle,
+    /// The container's id, as hooks and listeners are told.
+    pub id: &'a str,
     /// A detached mount that becomes the root filesystem; without one, the bundle's directory is it.
     pub root: Option<OwnedFd>,
-    /// The program's standard streams; with a terminal they are not used.
+    /// The program's standard streams.
     pub stdio: Stdio,
     /// The Wasm program to run in place of the specification's.
     pub wasm: Option<wasm::Compiled>,
     /// The cgroup to be in; `None` only where an ordinary user has been delegated none.
     pub cgroup: Option<&'a Cgroup>,
+    /// How it is done.
+    pub options: Options,
+    /// Told of the process as soon as there is one; until it returns, the process dies with the caller.
+    pub made: &'a dyn Fn(&Child) -> sys::Result<()>,
+}
+
+/// How a process is made.
+#[derive(Debug)]
+pub struct Options {
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
+    /// Whether the old root is left by pivot_root(2). Without, it is only covered, which is for hosts whose root is a
+    /// ramdisk.
+    pub pivot: bool,
+    /// How many descriptors after the standard streams the program inherits.
+    pub preserve_fds: u32,
+    /// Whether the process goes on when its maker ends.
+    pub outlive: bool,
+    /// The socket of [`gate::listen`], where it then waits to be started by another process.
+    pub gate: Option<OwnedFd>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { keyring: true, pivot: true, preserve_fds: 0, outlive: false, gate: None }
+    }
 }
 
 /// The three standard streams of the program.
 pub enum Stdio {
+    /// Those of the caller.
+    Inherit,
     /// Files, in the order of their numbers.
     Files([OwnedFd; 3]),
     /// A terminal in the container's own devpts, of this size.
-    Terminal(sys::pty::Size),
+    Terminal(Option<sys::pty::Size>),
 }
 
 /// A process that is isolated and waits at its gate.
@@ -73,6 +120,7 @@ pub struct Created {
     child: Child,
     socket: OwnedFd,
     console: Option<OwnedFd>,
+    listener: Option<Listener>,
 }
 
 /// A process whose program runs.
@@ -102,6 +150,20 @@ pub enum Error {
         /// The call that failed.
         source: sys::Error,
     },
+    /// The same, of something with a name.
+    #[error("cannot {what}")]
+    Setup {
+        /// What was being done, to what.
+        what: String,
+        /// The call that failed.
+        source: sys::Error,
+    },
+    /// Somebody else has opened the gate, or the process has ended.
+    #[error("the container does not wait to be started")]
+    Started,
+    /// The container's init has ended.
+    #[error("the container is not running")]
+    Stopped,
     /// The cgroup refused the process.
     #[error("cannot put the process into its cgroup")]
     Cgroup(#[from] crate::cgroup::Error),
@@ -111,6 +173,9 @@ pub enum Error {
     /// The Wasm program cannot be loaded.
     #[error(transparent)]
     Wasm(#[from] wasm::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookFailed),
     /// The init stage failed.
     #[error(transparent)]
     Init(#[from] Failed),
@@ -120,10 +185,12 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::Sys { source, .. } => source.kind(),
+            Self::Sys { source, .. } | Self::Setup { source, .. } => source.kind(),
+            Self::Started | Self::Stopped => Kind::FailedPrecondition,
             Self::Cgroup(source) => source.kind(),
             Self::Seccomp(source) => source.kind(),
             Self::Wasm(source) => source.kind(),
+            Self::Hook(_) => Kind::FailedPrecondition,
             Self::Init(source) => source.kind(),
         }
     }
@@ -140,19 +207,36 @@ impl Failure for Error {
 
 /// Makes the isolated process and takes it to its gate.
 pub fn create(request: Request<'_>) -> Result<Created, Error> {
-    let (ours, theirs) =
-        sys::socket::packet_pair().map_err(|source| Error::Sys { what: "reach the init stage", source })?;
+    let failed = |what| move |source| Error::Sys { what, source };
+    let (ours, theirs) = sys::socket::packet_pair().map_err(failed("reach the init stage"))?;
     let mut plan = Plan::new(&request)?;
+    let Request { bundle, id, cgroup, made, .. } = request;
+    let about = About { id, bundle: bundle.directory(), spec: bundle.spec() };
+    let listener = Listener::of(&about);
+    let hooks = [std::mem::take(&mut plan.hooks.prestart), std::mem::take(&mut plan.hooks.create_runtime)].concat();
+    plan.asks_for_hooks = !hooks.is_empty();
+    let maps = plan.namespaces.user.clone();
+    let devices = std::mem::take(&mut plan.net_devices);
     for mount in &mut plan.mounts {
         mount.prepare().map_err(|source| Error::Sys { what: "prepare a mount", source })?;
     }
-    let cgroup = request.cgroup;
+    let mut request = request;
+    let root = prepare_root(request.root.take(), &plan)?;
     let into = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
-    let flags = plan.clone_flags();
-    let child = sys::process::clone(flags, into.as_ref().map(AsFd::as_fd), || init::main(plan, request, theirs));
-    let child = child.map_err(|source| Error::Sys { what: "clone the container's init process", source })?;
-    let mut created = Created { child, socket: ours, console: None };
-    match created.reach_gate(cgroup, into.is_some()) {
+    if plan.namespaces.has_company() && maps.is_none() {
+        sys::process::hide().map_err(failed("hide from the processes that are there"))?;
+    }
+    let away = plan.namespaces.enter_before_clone()?;
+    let flags = plan.namespaces.at_clone;
+    let cgroup_fd = into.as_ref().map(AsFd::as_fd);
+    let child = sys::process::clone(flags, cgroup_fd, || init::main(plan, request, root, theirs));
+    away.back()?;
+    let child = child.map_err(failed("clone the container's init process"))?;
+    let mut created = Created { child, socket: ours, console: None, listener };
+    let reached = map(&created, maps.as_ref())
+        .and_then(|()| move_devices(&created, &devices))
+        .and_then(|()| created.reach_gate(cgroup, into.is_some(), made, |child| run_hooks(&hooks, &about, child)));
+    match reached {
         Ok(()) => Ok(created),
         Err(error) => {
             created.abandon();
@@ -161,10 +245,60 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     }
 }
 
+/// Runs hooks in our own namespaces.
+fn run_hooks(hooks: &[Hook], about: &About<'_>, child: &Child) -> Result<(), Error> {
+    let state = about.state(ContainerState::Creating, Some(child.pid.as_raw_nonzero().get()));
+    Ok(hook::run_all(hooks, &serde_json::to_vec(&state).expect("plain data"))?)
+}
+
+/// The root filesystem as a detached mount. It is taken from the host here, where its directory can be reached whoever
+/// the container's users are, and while its mounts are still the host's. Who may not do that here may in the
+/// container's user namespace.
+fn prepare_root(given: Option<OwnedFd>, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+    if given.is_some() || plan.namespaces.joins(ns::MOUNT) {
+        return Ok(given);
+    }
+    match mounts::clone_tree(&plan.rootfs, true) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(error) if error.errno() == Some(rustix::io::Errno::PERM.raw_os_error()) => Ok(None),
+        Err(source) => Err(Error::Sys { what: "make the root filesystem a mount", source }),
+    }
+}
+
+/// Maps the ids of the user namespace that was made for the child.
+fn map(created: &Created, maps: Option<&Maps>) -> Result<(), Error> {
+    let Some(maps) = maps else { return Ok(()) };
+    let pid = created.child.pid.as_raw_nonzero().get();
+    let ranges = |maps: &[LinuxIdMapping]| -> Vec<sys::user::Range> {
+        maps.iter().map(|map| (map.container_id(), map.host_id(), map.size())).collect()
+    };
+    let mapped = sys::user::map_ids(pid, &ranges(&maps.users), &ranges(&maps.groups));
+    mapped.map_err(|source| Error::Sys { what: "map the users of the container", source })?;
+    Ok(handshake::send(&created.socket, &ToInit::Mapped, &[])?)
+}
+
+/// Moves network devices of the host into the child's network namespace.
+fn move_devices(created: &Created, devices: &NetDevices) -> Result<(), Error> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let path = format!("/proc/{}/ns/net", created.child.pid.as_raw_nonzero());
+    let namespace = sys::named(std::fs::File::open(&path), || format!("open({path:?})"));
+    let moved = namespace.and_then(|namespace| devices.apply(namespace.as_fd()));
+    moved.map_err(|source| Error::Sys { what: "move the network devices", source })
+}
+
 impl Created {
     /// Puts the child into its cgroup while it makes its mounts, and waits until it is at its gate.
-    fn reach_gate(&mut self, cgroup: Option<&Cgroup>, born_inside: bool) -> Result<(), Error> {
+    fn reach_gate(
+        &mut self,
+        cgroup: Option<&Cgroup>,
+        born_inside: bool,
+        made: &dyn Fn(&Child) -> sys::Result<()>,
+        hooks: impl Fn(&Child) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let pid = self.child.pid.as_raw_nonzero().get();
+        made(&self.child).map_err(|source| Error::Sys { what: "record the process", source })?;
         match cgroup {
             Some(cgroup) if born_inside => cgroup.attach_rest(pid)?,
             Some(cgroup) => cgroup.attach(pid)?,
@@ -174,9 +308,15 @@ impl Created {
         loop {
             match handshake::receive(&self.socket)? {
                 Some((FromInit::Console, fd)) => self.console = fd,
+                Some((FromInit::Mounted, _)) => {
+                    hooks(&self.child)?;
+                    handshake::send(&self.socket, &ToInit::Hooked, &[])?;
+                }
                 Some((FromInit::Ready, _)) => return Ok(()),
                 Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
-                None => return Err(Failed::vanished().into()),
+                Some((FromInit::Starting | FromInit::Listener { .. }, _)) | None => {
+                    return Err(Failed::vanished().into());
+                }
             }
         }
     }
@@ -186,31 +326,50 @@ impl Created {
         &self.child
     }
 
+    /// The master side of its terminal.
+    pub fn console(&self) -> Option<BorrowedFd<'_>> {
+        self.console.as_ref().map(AsFd::as_fd)
+    }
+
     /// Opens the gate and sees the program run.
-    pub fn start(self) -> Result<Running, Error> {
-        let started =
-            handshake::send(&self.socket, &ToInit::Start, &[]).and_then(|()| handshake::receive(&self.socket));
+    pub fn start(mut self) -> Result<Running, Error> {
+        let pid = self.child.pid.as_raw_nonzero().get();
+        let listener = self.listener.take();
+        let started = handshake::send(&self.socket, &ToInit::Start, &[])
+            .map_err(Error::from)
+            .and_then(|()| see_it_run(&self.socket, self.child.pidfd.as_fd(), pid, listener));
         match started {
-            Ok(None) => Ok(Running { child: self.child, console: self.console }),
-            Ok(Some((FromInit::Failed(failed), _))) => {
+            Ok(()) => Ok(Running { child: self.child, console: self.console }),
+            Err(error) => {
                 self.abandon();
-                Err(failed.into())
-            }
-            Ok(Some(_)) => {
-                self.abandon();
-                Err(Failed::vanished().into())
-            }
-            Err(failed) => {
-                self.abandon();
-                Err(failed.into())
+                Err(error)
             }
         }
     }
 
     /// Ends and reaps a process that will not become a container.
-    fn abandon(&self) {
+    pub fn abandon(&self) {
         // It is killed by a handle to our own unreaped child, which cannot fail but by being dead.
         let child = self.child.pidfd.as_fd();
         tolerate(sys::process::signal(child, Signal::KILL.as_raw()).and_then(|_| sys::process::reap(child)));
+    }
+}
+
+/// Waits until a process that was told to start has executed its program, and passes its filter's listener on.
+fn see_it_run(socket: &OwnedFd, pidfd: BorrowedFd<'_>, pid: i32, mut to: Option<Listener>) -> Result<(), Error> {
+    loop {
+        match handshake::receive(socket)? {
+            None => return Ok(()),
+            Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
+            Some((FromInit::Listener { number }, _)) => {
+                let taken = sys::process::take_fd(pidfd, number);
+                let listener = taken.map_err(|source| Error::Sys { what: "take the seccomp listener", source })?;
+                if let Some(to) = to.take() {
+                    to.deliver(listener.as_fd(), pid)?;
+                }
+                handshake::send(socket, &ToInit::Taken, &[])?;
+            }
+            Some(_) => return Err(Failed::vanished().into()),
+        }
     }
 }

@@ -1,97 +1,74 @@
 //! What the init stage will do, decided from the specification before there is a child: the child then
 //! only performs. What this engine does not do is refused here, by field.
 
-use std::ffi::CString;
 use std::path::PathBuf;
 
+use rustix::mount::MountPropagationFlags;
+
+use super::device::Devices;
+use super::hook::Hooks;
 use super::mounts::{Context, Step, User};
-use super::seccomp::{self, Family, Filter};
-use super::{Error, Request};
-use crate::oci::capability_number;
-use crate::oci::runtime::{Capabilities, LinuxIdMapping, LinuxNamespaceType, PosixRlimitType, Process, Spec};
-use crate::sys::caps::Set;
+use super::namespace::Namespaces;
+use super::netdevice::NetDevices;
+use super::process::{ProcessPlan, unsupported};
+use super::sysctl::{Own, Sysctls};
+use super::{About, Error, Request};
+use crate::oci::runtime::{ContainerState, LinuxIdMapping, LinuxNamespaceType, State};
+use crate::sys::process::ns;
 
 pub(super) struct Plan {
     pub namespaces: Namespaces,
     pub rootfs: PathBuf,
     pub readonly_root: bool,
+    pub propagation: MountPropagationFlags,
     pub mounts: Vec<Step>,
+    pub label: Option<String>,
     pub masked: Vec<PathBuf>,
     pub readonly: Vec<PathBuf>,
-    pub sysctls: Vec<(String, String)>,
+    pub devices: Devices,
+    pub net_devices: NetDevices,
+    pub sysctls: Sysctls,
     pub hostname: Option<String>,
-    pub uid: u32,
-    pub gid: u32,
-    pub groups: Vec<u32>,
-    pub umask: u32,
-    pub caps: Caps,
-    pub no_new_privileges: bool,
-    pub filter: Option<Filter>,
-    pub rlimits: Vec<(PosixRlimitType, u64, u64)>,
-    pub oom_score_adj: Option<i32>,
-    pub cwd: PathBuf,
-    pub args: Vec<CString>,
-    pub env: Vec<CString>,
-}
-
-/// The namespaces that are made for the container.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub(super) struct Namespaces {
-    /// `CLONE_NEW*` of those made at the clone.
-    pub at_clone: u64,
-    /// Whether there is a network namespace, whose loopback has to be brought up.
-    pub network: bool,
-    /// Whether there is a cgroup namespace. It is made after the process has entered its cgroup, which
-    /// becomes the namespace's root.
-    pub cgroup: bool,
-}
-
-/// The five capability sets.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Caps {
-    pub bounding: Set,
-    pub effective: Set,
-    pub permitted: Set,
-    pub inheritable: Set,
-    pub ambient: Set,
+    pub domainname: Option<String>,
+    pub hooks: Hooks,
+    /// Who the hooks are told about.
+    pub about: State,
+    /// Whether the maker has hooks to run once the mounts are made.
+    pub asks_for_hooks: bool,
+    pub process: ProcessPlan,
 }
 
 impl Plan {
     pub fn new(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.bundle.spec();
+        let about = About { id: request.id, bundle: request.bundle.directory(), spec };
         let process = spec.process().as_ref().ok_or_else(|| unsupported("process", "is missing"))?;
         let linux = spec.linux().clone().unwrap_or_default();
-        refuse_unknown(spec)?;
+        let namespaces = Namespaces::read(spec)?;
+        let propagation = propagation(linux.rootfs_propagation().as_deref())?;
         Ok(Self {
-            namespaces: namespaces(spec)?,
             rootfs: request.bundle.rootfs(),
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
-            mounts: mounts(request)?,
+            propagation,
+            mounts: mounts(request, receives(propagation))?,
+            label: linux.mount_label().clone().filter(|label| !label.is_empty()),
             masked: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
             readonly: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
-            sysctls: linux.sysctl().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            hostname: spec.hostname().clone(),
-            uid: process.user().uid(),
-            gid: process.user().gid(),
-            groups: process.user().additional_gids().clone().unwrap_or_default(),
-            umask: process.user().umask().unwrap_or(0o022),
-            caps: caps(process),
-            no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: filter(spec)?,
-            rlimits: process.rlimits().iter().flatten().map(|r| (r.typ(), r.soft(), r.hard())).collect(),
-            oom_score_adj: process.oom_score_adj(),
-            cwd: process.cwd().clone(),
-            args: c_strings("process.args", process.args().iter().flatten())?,
-            env: c_strings("process.env", process.env().iter().flatten())?,
+            devices: Devices::plan(&linux)?,
+            net_devices: NetDevices::plan(linux.net_devices().as_ref(), namespaces.has(ns::NETWORK))?,
+            sysctls: Sysctls::plan(linux.sysctl().as_ref(), Own::look(&linux))?,
+            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+            hooks: Hooks::plan(spec.hooks().as_ref())?,
+            about: about.state(ContainerState::Creating, None),
+            asks_for_hooks: false,
+            process: ProcessPlan::new(process, spec)?,
+            namespaces,
         })
-    }
-
-    pub fn clone_flags(&self) -> u64 {
-        self.namespaces.at_clone
     }
 }
 
-fn mounts(request: &Request<'_>) -> Result<Vec<Step>, Error> {
+fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {
     let (spec, rootfs) = (request.bundle.spec(), request.bundle.rootfs());
     let linux = spec.linux().as_ref();
     let namespace = |typ| linux?.namespaces().iter().flatten().find(|namespace| namespace.typ() == typ);
@@ -100,105 +77,36 @@ fn mounts(request: &Request<'_>) -> Result<Vec<Step>, Error> {
     let context = Context {
         bundle: request.bundle.directory(),
         rootfs: &rootfs,
-        label: None,
+        label: linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty()),
         user: match namespace(LinuxNamespaceType::User).map(|user| user.path().as_deref()) {
             None => User::Ours,
             Some(None) => User::New { users: &users, groups: &groups },
             Some(Some(path)) => User::Joined(path),
         },
         cgroup_namespace: namespace(LinuxNamespaceType::Cgroup).is_some(),
-        receives: false,
+        receives,
     };
     spec.mounts().iter().flatten().map(|mount| Step::parse(mount, &context)).collect()
 }
 
-fn unsupported(field: &'static str, problem: impl Into<String>) -> Error {
-    Error::Unsupported { field, problem: problem.into() }
+/// Whether what is mounted on the host later is to be seen in the container.
+pub(super) fn receives(propagation: MountPropagationFlags) -> bool {
+    propagation.intersects(MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::SHARED)
 }
 
-/// A field that changes what a container is must not be passed over in silence.
-fn refuse_unknown(spec: &Spec) -> Result<(), Error> {
-    let linux = spec.linux().clone().unwrap_or_default();
-    let process = spec.process().clone().unwrap_or_default();
-    let present = [
-        ("hooks", spec.hooks().is_some()),
-        ("linux.uidMappings", linux.uid_mappings().is_some()),
-        ("linux.gidMappings", linux.gid_mappings().is_some()),
-        ("linux.devices", linux.devices().as_ref().is_some_and(|d| !d.is_empty())),
-        ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
-        ("linux.mountLabel", linux.mount_label().is_some()),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        ("linux.netDevices", linux.net_devices().is_some()),
-        ("process.apparmorProfile", process.apparmor_profile().is_some()),
-        ("process.selinuxLabel", process.selinux_label().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-    ];
-    match present.iter().find(|(_, present)| *present) {
-        Some((field, _)) => Err(unsupported(field, "is not offered by this version")),
-        None => Ok(()),
-    }
-}
-
-fn namespaces(spec: &Spec) -> Result<Namespaces, Error> {
-    let mut namespaces = Namespaces::default();
-    for namespace in spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()) {
-        if namespace.path().is_some() {
-            return Err(unsupported("linux.namespaces", "joining one by its path is not offered by this version"));
-        }
-        match namespace.typ() {
-            LinuxNamespaceType::Cgroup => namespaces.cgroup = true,
-            LinuxNamespaceType::User | LinuxNamespaceType::Time => {
-                let problem = format!("{:?} namespaces are not offered by this version", namespace.typ());
-                return Err(unsupported("linux.namespaces", problem));
-            }
-            LinuxNamespaceType::Mount => namespaces.at_clone |= libc_flags::NEWNS,
-            LinuxNamespaceType::Uts => namespaces.at_clone |= libc_flags::NEWUTS,
-            LinuxNamespaceType::Ipc => namespaces.at_clone |= libc_flags::NEWIPC,
-            LinuxNamespaceType::Pid => namespaces.at_clone |= libc_flags::NEWPID,
-            LinuxNamespaceType::Network => {
-                namespaces.at_clone |= libc_flags::NEWNET;
-                namespaces.network = true;
-            }
-        }
-    }
-    if namespaces.at_clone & libc_flags::NEWNS == 0 {
-        return Err(unsupported("linux.namespaces", "has no mount namespace, without which there is no container"));
-    }
-    Ok(namespaces)
-}
-
-/// linux/sched.h
-mod libc_flags {
-    pub const NEWNS: u64 = 0x0002_0000;
-    pub const NEWUTS: u64 = 0x0400_0000;
-    pub const NEWIPC: u64 = 0x0800_0000;
-    pub const NEWPID: u64 = 0x2000_0000;
-    pub const NEWNET: u64 = 0x4000_0000;
-}
-
-fn caps(process: &Process) -> Caps {
-    let Some(caps) = process.capabilities() else { return Caps::default() };
-    let set = |names: &Option<Capabilities>| {
-        Set(names.iter().flatten().fold(0, |bits, capability| bits | 1 << capability_number(*capability)))
-    };
-    Caps {
-        bounding: set(caps.bounding()),
-        effective: set(caps.effective()),
-        permitted: set(caps.permitted()),
-        inheritable: set(caps.inheritable()),
-        ambient: set(caps.ambient()),
-    }
-}
-
-fn filter(spec: &Spec) -> Result<Option<Filter>, Error> {
-    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    let family =
-        Family::native().ok_or_else(|| unsupported("linux.seccomp", "there are no tables for this processor"))?;
-    Ok(Some(seccomp::compile(profile, family)?))
-}
-
-fn c_strings<'a>(field: &'static str, strings: impl Iterator<Item = &'a String>) -> Result<Vec<CString>, Error> {
-    strings.map(|s| CString::new(s.as_str()).map_err(|_| unsupported(field, "holds a NUL byte"))).collect()
+/// How mounts that come and go in the container's root, and in the host's directory behind it, are seen on the
+/// other side; on neither by default.
+fn propagation(name: Option<&str>) -> Result<MountPropagationFlags, Error> {
+    use MountPropagationFlags as P;
+    Ok(match name.unwrap_or("") {
+        "" | "private" => P::PRIVATE,
+        "rprivate" => P::PRIVATE | P::REC,
+        "shared" => P::SHARED,
+        "rshared" => P::SHARED | P::REC,
+        "slave" => P::DOWNSTREAM,
+        "rslave" => P::DOWNSTREAM | P::REC,
+        "unbindable" => P::UNBINDABLE,
+        "runbindable" => P::UNBINDABLE | P::REC,
+        other => return Err(unsupported("linux.rootfsPropagation", format!("is {other:?}, which is no propagation"))),
+    })
 }

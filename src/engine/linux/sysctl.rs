@@ -72,11 +72,6 @@ impl Sysctls {
         Ok(Self(settings))
     }
 
-    /// Whether there is anything to apply, for which a procfs is needed.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Makes the settings in the namespaces of the calling thread.
     pub fn apply(&self, proc: &Procfs) -> sys::Result<()> {
         self.0
