@@ -9,28 +9,38 @@
 //! What goes into the specification is decided by pure functions in `spec`: intent in, data out. Wasm
 //! grants travel in the same specification: its mounts are the preopened directories, its environment
 //! the guest's.
+//!
+//! A bundle may also be a stranger's. Then `parse` makes the specification of its text, and `validate` says whether
+//! that can be meant, before anything is made.
 
 mod capabilities;
+mod parse;
 pub mod seccomp;
 mod spec;
+mod validate;
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use capabilities::{DEFAULT_CAPABILITIES, InvalidCapability, capabilities};
 pub use spec::{Bind, Intent, Network, User, spec};
+pub use validate::{Facts, Invalid, MAX_ID_BYTES, valid_id, validate};
 
 use crate::error::{Failure, Kind};
 use crate::oci::runtime::Spec;
 
 /// The largest `config.json` that is read. A spec with every mount and seccomp rule that was seen in
-/// the field is below 200 KiB; what is larger is not one.
-pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
+/// the field is below 200 KiB, and the kernel takes 2 MiB of arguments and environment (execve(2)); what is larger
+/// is not one.
+pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// A directory and the specification in it.
 #[derive(Debug)]
 pub struct Bundle {
     directory: PathBuf,
     spec: Spec,
+    ignored: Vec<String>,
 }
 
 /// Why a bundle cannot be had.
@@ -46,17 +56,24 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not a runtime specification.
-    #[error("bundle file {path:?} is not a runtime specification")]
+    /// The file is not a runtime specification. One line, with the field if there is one.
+    #[error("config.json: {problem}")]
     Parse {
-        /// The file.
-        path: PathBuf,
-        /// What the parser said.
-        source: serde_json::Error,
+        /// The field and what is wrong with it.
+        problem: String,
     },
+    /// The specification cannot be meant.
+    #[error("config.json: {0}")]
+    Invalid(#[from] Invalid),
     /// The file is too large to be one.
     #[error("bundle file {path:?} is larger than {MAX_CONFIG_BYTES} bytes")]
     TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Reading it could block, or do something to a device.
+    #[error("bundle file {path:?} is not a regular file")]
+    NotRegular {
         /// The file.
         path: PathBuf,
     },
@@ -66,7 +83,9 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => Kind::of_io(source),
-            Self::Parse { .. } | Self::TooLarge { .. } => Kind::InvalidArgument,
+            Self::Parse { .. } | Self::Invalid(_) | Self::TooLarge { .. } | Self::NotRegular { .. } => {
+                Kind::InvalidArgument
+            }
         }
     }
 }
@@ -79,19 +98,39 @@ impl Bundle {
         let failed = |source| Error::Io { verb: "write", path: path.clone(), source };
         let json = serde_json::to_vec(&spec).map_err(|e| failed(e.into()))?;
         std::fs::write(&temp, json).and_then(|()| std::fs::rename(&temp, &path)).map_err(failed)?;
-        Ok(Self { directory: directory.to_owned(), spec })
+        Ok(Self { directory: directory.to_owned(), spec, ignored: Vec::new() })
     }
 
-    /// Reads the bundle at `directory`.
+    /// Reads the bundle at `directory`. What its specification says need not make sense: see [`Bundle::validate`].
     pub fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
         let failed = |source| Error::Io { verb: "read", path: path.clone(), source };
-        if std::fs::metadata(&path).map_err(failed)?.len() > MAX_CONFIG_BYTES {
+        if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+            return Err(Error::NotRegular { path });
+        }
+        let file = open(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Error::NotRegular { path });
+        }
+        let mut json = Vec::with_capacity(metadata.len().min(MAX_CONFIG_BYTES) as usize + 1);
+        file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut json).map_err(failed)?;
+        if json.len() as u64 > MAX_CONFIG_BYTES {
             return Err(Error::TooLarge { path });
         }
-        let json = std::fs::read(&path).map_err(failed)?;
-        let spec = serde_json::from_slice(&json).map_err(|source| Error::Parse { path, source })?;
-        Ok(Self { directory: directory.to_owned(), spec })
+        let (spec, ignored) = read_spec(&json)?;
+        Ok(Self { directory: directory.to_owned(), spec, ignored })
+    }
+
+    /// Whether the specification can be meant; see [`validate`].
+    pub fn validate(&self, facts: &Facts<'_>) -> Result<(), Error> {
+        Ok(validate(&self.spec, facts)?)
+    }
+
+    /// What the specification asks for that this build does not know and that is not to fail for it: one line each,
+    /// to be logged as a warning.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
     }
 
     /// The bundle's directory.
@@ -108,5 +147,86 @@ impl Bundle {
     pub fn rootfs(&self) -> PathBuf {
         let path = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
         self.directory.join(path)
+    }
+}
+
+/// Reads a specification from its text, and with it what [`Bundle::ignored`] tells.
+pub fn read_spec(json: &[u8]) -> Result<(Spec, Vec<String>), Error> {
+    parse::parse(json).map_err(|mistake| Error::Parse { problem: mistake.to_string() })
+}
+
+/// Opens what was a regular file a moment ago. Should it be a FIFO by now, opening does not wait for its other end.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(config: &[u8]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_with_the_field() {
+        let at = bundle(br#"{"root": {"path": 7}}"#);
+        let error = Bundle::read(at.path()).unwrap_err();
+        assert_eq!(
+            crate::error::chain(&error),
+            "config.json: root.path: invalid type: integer `7`, expected path string at line 1 column 19"
+        );
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_one_line_with_the_field() {
+        let at = bundle(br#"{"ociVersion": "1.0.0", "root": {"path": ""}}"#);
+        let error = Bundle::read(at.path()).unwrap().validate(&Facts::default()).unwrap_err();
+        assert_eq!(crate::error::chain(&error), "config.json: root.path: is empty");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let mut config = br#"{"root":{"path":"r"}}"#.to_vec();
+        config.resize(MAX_CONFIG_BYTES as usize, b' ');
+        Bundle::read(bundle(&config).path()).unwrap();
+        config.push(b' ');
+        assert!(matches!(Bundle::read(bundle(&config).path()), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        assert_eq!(Bundle::read(directory.path()).unwrap_err().kind(), Kind::NotFound);
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(Bundle::read(directory.path()), Err(Error::NotRegular { .. })));
+        std::fs::remove_dir(&path).unwrap();
+        #[cfg(unix)]
+        {
+            // Reading a FIFO that nobody writes would wait for ever; a link to a file is fine, to a device is not.
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            assert!(matches!(Bundle::read(directory.path()), Err(Error::NotRegular { .. })));
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+            assert!(matches!(Bundle::read(directory.path()), Err(Error::NotRegular { .. })));
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(directory.path().join("real"), br#"{"root":{"path":"r"}}"#).unwrap();
+            std::os::unix::fs::symlink("real", &path).unwrap();
+            Bundle::read(directory.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_nul_in_the_directorys_name_is_an_error() {
+        assert_eq!(Bundle::read(Path::new("a\0b")).unwrap_err().kind(), Kind::InvalidArgument);
     }
 }

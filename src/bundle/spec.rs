@@ -271,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_can_be_meant() {
+        for network in [Network::None, Network::Host] {
+            crate::bundle::validate(&spec(&intent(network)), &crate::bundle::Facts::default()).unwrap();
+        }
+    }
+
+    #[test]
     fn nothing_is_inheritable_or_ambient() {
         let spec = spec(&intent(Network::None));
         let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
