@@ -1,7 +1,6 @@
 //! Mounts of a container that has a user namespace of its own. Each test starts itself again as a process in such a
 //! namespace, which does there what the init stage does.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -13,18 +12,15 @@ use rustix::mount::{MountFlags, mount};
 use super::*;
 use crate::sys::idmap::user_namespace;
 
-/// What tells a test that it is the process in the namespace: where its bundle is.
-const BUNDLE: &str = "WHERRY_TEST_MOUNTS_BUNDLE";
-
-/// The number of the handle that was handed on.
-const HANDLE: &str = "WHERRY_TEST_MOUNTS_HANDLE";
+/// A file in the working directory of the process in the namespace, which is its bundle: the handle that was handed on.
+const HANDED_ON: &str = "handed-on-to-the-test-inside";
 
 /// The root of the namespaces, outside.
 const ROOT: u32 = 100_000;
 
 /// The bundle, if this is the process inside.
 fn inside() -> Option<Bundle> {
-    std::env::var_os(BUNDLE).map(|dir| Bundle::at(Path::new(&dir)))
+    Path::new(HANDED_ON).exists().then(|| Bundle::at(&std::env::current_dir().unwrap()))
 }
 
 /// Runs the test `name` again inside, in a copy of this thread's mount namespace. It gets `handle`.
@@ -40,13 +36,13 @@ fn again_inside(name: &str, bundle: &Bundle, handle: Option<BorrowedFd<'_>>) {
     let handed_on = [Some(user.as_fd()), Some(exe.as_fd()), handle];
     handed_on.into_iter().flatten().for_each(|fd| fcntl_setfd(fd, FdFlags::empty()).unwrap());
     let path = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    fs::write(bundle.dir.join(HANDED_ON), handle.map_or(String::new(), path)).unwrap();
     let output = Command::new("nsenter")
         .arg(format!("--user={}", path(user.as_fd())))
         .args(["unshare", "--mount", "--propagation", "private"])
         .arg(path(exe.as_fd()))
         .args(["--exact", &format!("engine::linux::mounts::tests::user::{name}"), "--nocapture"])
-        .env(BUNDLE, &bundle.dir)
-        .env(HANDLE, handle.map_or(String::new(), path))
+        .current_dir(&bundle.dir)
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();
@@ -69,8 +65,8 @@ fn prepared_outside(
 ) {
     if let Some(bundle) = inside() {
         let mut step = parse(&bundle, mount(&bundle));
-        let handle = std::env::var_os(HANDLE).unwrap();
-        assert_ne!(handle, OsStr::new(""), "the parent has prepared nothing");
+        let handle = fs::read_to_string(bundle.dir.join(HANDED_ON)).unwrap();
+        assert_ne!(handle, "", "the parent has prepared nothing");
         step.prepared.tree = Some(rustix::fs::open(handle, OFlags::PATH, Mode::empty()).unwrap());
         step.make(bundle.root().as_fd()).unwrap();
         return look(&bundle);
