@@ -25,7 +25,6 @@ const PROPAGATION: [&str; 8] =
     ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
 
 pub(super) fn check(linux: &Linux, namespaces: Namespaces<'_>, facts: &Facts<'_>) -> Check {
-    self::namespaces(namespaces.list)?;
     user_namespace(linux, namespaces)?;
     time_offsets(linux.time_offsets().as_ref(), namespaces)?;
     cgroups_path(linux.cgroups_path().as_deref(), facts)?;
@@ -50,7 +49,7 @@ pub(super) fn check(linux: &Linux, namespaces: Namespaces<'_>, facts: &Facts<'_>
     linux.memory_policy().as_ref().map_or(Ok(()), memory_policy)
 }
 
-fn namespaces(list: &[LinuxNamespace]) -> Check {
+pub(super) fn namespaces(list: &[LinuxNamespace]) -> Check {
     let mut seen = HashSet::new();
     for (i, namespace) in list.iter().enumerate() {
         if !seen.insert(namespace.typ()) {

@@ -78,6 +78,8 @@ fn refuse(field: impl Into<String>, problem: impl Into<String>) -> Check {
 pub fn validate(spec: &Spec, facts: &Facts<'_>) -> Check {
     let namespaces = Namespaces::of(spec, facts);
     version(spec.version())?;
+    // First, for what follows looks at the list again and again: it is short once it names nothing twice.
+    linux::namespaces(namespaces.list)?;
     root(spec)?;
     host_name("hostname", spec.hostname().as_deref(), namespaces)?;
     host_name("domainname", spec.domainname().as_deref(), namespaces)?;

@@ -118,3 +118,14 @@ fn a_message_repeats_little_of_what_it_was_given() {
     let said = said(&full_but(&[("/process/cwd", json!(cwd))]), &Facts::default());
     assert!(said.len() < 200 && !said.contains('\u{1b}'), "{said}");
 }
+
+/// Each mount asks for the user namespace: a long list of namespaces is refused before it is gone through each time.
+#[test]
+fn time_is_in_proportion_to_the_file() {
+    let mounts = vec![json!({"destination": "a", "options": ["idmap"]}); 45_000];
+    let mut namespaces = vec![json!({"type": "pid"}); 120_000];
+    namespaces.push(json!({"type": "user"}));
+    let document = json!({"ociVersion": "1.0.0", "root": {"path": "r"}, "mounts": mounts,
+        "linux": {"namespaces": namespaces}});
+    assert_eq!(said(&document, &Facts::default()), "config.json: linux.namespaces[1].type: pid is there twice");
+}
