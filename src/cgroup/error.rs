@@ -71,6 +71,21 @@ pub enum Error {
         /// The failed call.
         source: sys::Error,
     },
+    /// No resctrl file system is mounted.
+    #[error("linux.intelRdt needs a mounted resctrl, which this machine does not have")]
+    NoRdt,
+    /// resctrl refused.
+    #[error("cannot {verb} {path:?}{status}")]
+    Rdt {
+        /// What was tried.
+        verb: &'static str,
+        /// The group, or its file.
+        path: PathBuf,
+        /// What resctrl says about it, in parentheses.
+        status: String,
+        /// The failed call.
+        source: sys::Error,
+    },
     /// The name of systemd's unit makes no sense.
     #[error("{name:?} names no scope of systemd: {reason}")]
     BadUnit {
@@ -198,7 +213,7 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotMounted | Self::NoController { .. } | Self::NoFile { .. } => Kind::Unsupported,
+            Self::NotMounted | Self::NoRdt | Self::NoController { .. } | Self::NoFile { .. } => Kind::Unsupported,
             Self::BadPath { .. } | Self::BadLimit { .. } | Self::BadUnit { .. } | Self::BadAnnotation { .. } => {
                 Kind::InvalidArgument
             }
@@ -213,6 +228,7 @@ impl Failure for Error {
             | Self::Attach { source, .. }
             | Self::Read { source, .. }
             | Self::Bus { source, .. }
+            | Self::Rdt { source, .. }
             | Self::Control { source, .. }
             | Self::Remove { source, .. } => source.kind(),
         }

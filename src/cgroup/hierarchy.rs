@@ -135,6 +135,13 @@ impl Own {
     }
 }
 
+/// Where a file system of this type is mounted first.
+pub(super) fn mount_of(filesystem: &str) -> Result<Option<PathBuf>, Error> {
+    let mounts = read(MOUNTS)?;
+    let found = mounts.lines().filter_map(split_line).find(|mount| mount.filesystem == filesystem);
+    Ok(found.map(|mount| mount.point))
+}
+
 fn read(path: &str) -> Result<String, Error> {
     let path = Path::new(path);
     file::read(path).map_err(|source| Error::Read { path: path.into(), source })
