@@ -11,7 +11,8 @@
 //! crash, no other process may look at the container or signal it, and its devices are not restricted: a
 //! runtime has to do all of that, and a ratio to this program is what it costs.
 //!
-//! On cgroup v2 the child is born in its cgroup; on v1 it is moved there while it makes its mounts.
+//! On cgroup v2 the child is born in its cgroup; on v1 it moves there itself, by `tasks`: to write its pid to `cgroup.procs`
+//! takes the kernel a grace period of 7 to 15 ms.
 
 #![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "clone3, seccomp and execve have no safe wrapper"))]
 
@@ -114,7 +115,7 @@ mod bundle {
 mod floor {
     use std::ffi::{CStr, CString};
     use std::fs::{File, OpenOptions};
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::fd::{AsFd, AsRawFd};
     use std::path::{Path, PathBuf};
 
@@ -124,7 +125,7 @@ mod floor {
         MountFlags as M, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
         mount_remount, unmount,
     };
-    use rustix::process::{Pid, Signal, WaitOptions, chdir, kill_process, pivot_root, waitpid};
+    use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
     use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 
     use super::{FILES, Failure};
@@ -198,7 +199,7 @@ mod floor {
         for group in &groups {
             make_group(group)?;
         }
-        let ended = if v2 { born_into(&container, &groups[0]) } else { moved_into(&container, &groups) };
+        let ended = if v2 { born_into(&container, &groups[0]) } else { moves_into(&container, &groups) };
         for group in groups {
             std::fs::remove_dir(group)?;
         }
@@ -244,21 +245,11 @@ mod floor {
 
     fn born_into(container: &Container, group: &Path) -> Result<u8, Failure> {
         let group = open(group, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        wait(clone(Some(group.as_fd().as_raw_fd()), || container.become_program(None))?)
+        wait(clone(Some(group.as_fd().as_raw_fd()), || container.become_program(&[]))?)
     }
 
-    fn moved_into(container: &Container, groups: &[PathBuf]) -> Result<u8, Failure> {
-        let (joined, tell) = std::io::pipe()?;
-        let child = clone(None, || container.become_program(Some(joined)))?;
-        let moved = groups
-            .iter()
-            .try_for_each(|group| std::fs::write(group.join("cgroup.procs"), child.as_raw_nonzero().to_string()));
-        if let Err(error) = moved.and_then(|()| (&tell).write_all(b"j")) {
-            kill_process(child, Signal::KILL)?;
-            wait(child)?;
-            return Err(error.into());
-        }
-        wait(child)
+    fn moves_into(container: &Container, groups: &[PathBuf]) -> Result<u8, Failure> {
+        wait(clone(None, || container.become_program(groups))?)
     }
 
     fn clone(cgroup: Option<i32>, child: impl FnOnce() -> Result<(), Failure>) -> Result<Pid, Failure> {
@@ -290,15 +281,14 @@ mod floor {
     }
 
     impl Container<'_> {
-        fn become_program(&self, joined: Option<std::io::PipeReader>) -> Result<(), Failure> {
+        fn become_program(&self, groups: &[PathBuf]) -> Result<(), Failure> {
+            // One thread that moves itself waits for nobody; a process moved by another waits for a grace period.
+            groups.iter().try_for_each(|group| std::fs::write(group.join("tasks"), "0"))?;
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
             mount_bind(self.rootfs, self.rootfs)?;
             chdir(self.rootfs)?;
             self.mounts()?;
             loopback_up()?;
-            if let Some(mut joined) = joined {
-                joined.read_exact(&mut [0])?;
-            }
             // SAFETY: a new cgroup namespace concerns no file and no memory.
             check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })?;
             self.cgroups()?;
