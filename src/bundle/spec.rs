@@ -173,14 +173,16 @@ fn mounts(intent: &Intent) -> Vec<Mount> {
     let devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     let devpts = if intent.rootless { &devpts[..5] } else { &devpts[..] };
     let foreign_sysfs = intent.rootless && intent.network == Network::Host;
-    let (sysfs, source) = if foreign_sysfs { ("bind", "/sys") } else { ("sysfs", "sysfs") };
+    // Of the host's, all that is mounted below it has to be read-only as well (CVE-2023-25809).
+    let (sysfs, source, readonly): (_, _, &[&str]) =
+        if foreign_sysfs { ("bind", "/sys", &["rbind", "rro"]) } else { ("sysfs", "sysfs", &["ro"]) };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &HARD),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", devpts),
         mount("/dev/shm", "tmpfs", "shm", &[&HARD[..], &["mode=1777", "size=65536k"]].concat()),
         mount("/dev/mqueue", "mqueue", "mqueue", &HARD),
-        mount("/sys", sysfs, source, &[&HARD[..], &["ro"]].concat()),
+        mount("/sys", sysfs, source, &[&HARD[..], readonly].concat()),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&HARD[..], &["ro"]].concat()),
     ];
     if intent.blind {
@@ -203,7 +205,9 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount 
 }
 
 fn bind(bind: &Bind) -> Mount {
-    let options = ["rbind", "rprivate", if bind.readonly { "ro" } else { "rw" }].map(str::to_owned).to_vec();
+    // Recursive, so that nothing below can be written; and what the host forbids of its mount is forbidden inside.
+    let readonly = bind.readonly.then_some("rro");
+    let options = ["rbind", "rprivate"].into_iter().chain(readonly).map(str::to_owned).collect::<Vec<_>>();
     let builder = MountBuilder::default().destination(&*bind.destination).typ("bind").source(&*bind.source);
     builder.options(options).build().expect("complete")
 }

@@ -64,7 +64,7 @@ pub fn grants(spec: &crate::oci::runtime::Spec) -> wasm::Invocation {
     let preopens = binds.map(|mount| wasm::Preopen {
         host: mount.destination().clone(),
         guest: mount.destination().to_string_lossy().into_owned(),
-        readonly: mount.options().iter().flatten().any(|option| option == "ro"),
+        readonly: mount.options().iter().flatten().any(|option| option == "ro" || option == "rro"),
     });
     let memory = spec.linux().as_ref().and_then(|l| l.resources().as_ref()?.memory().as_ref()?.limit());
     wasm::Invocation {

@@ -99,12 +99,14 @@ fn isolate(
     stage::hide()?;
     let facts = Facts::gather()?;
     let root = root::enter(plan, root)?;
+    // Whatever was inherited: where mounts go has to be passable for the container's users.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let (mounts, last) = mounts::split(&plan.mounts);
     let mut seals = Vec::new();
     for mount in mounts {
         seals.extend(make(mount, root.as_fd())?);
     }
-    if plan.mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+    if mounts::has_dev_of_its_own(&plan.mounts) {
         let populated = device::populate(root.as_fd(), &plan.devices, plan.namespaces.users_differ());
         step(populated, "fill /dev")?;
     }

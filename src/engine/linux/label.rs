@@ -116,7 +116,7 @@ fn apparmor_is_on() -> bool {
 }
 
 /// SELinux can be built in and have no policy: then every process is `kernel`, or has no label at all.
-fn selinux_is_on() -> bool {
+pub(super) fn selinux_is_on() -> bool {
     // linux/magic.h, SELINUX_MAGIC
     const MAGIC: u32 = 0xf97c_ff8c;
     let mounted = rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type as u32 == MAGIC);

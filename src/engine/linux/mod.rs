@@ -218,7 +218,7 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     let maps = plan.namespaces.user.clone();
     let devices = std::mem::take(&mut plan.net_devices);
     for mount in &mut plan.mounts {
-        mount.prepare().map_err(|source| Error::Sys { what: "prepare a mount", source })?;
+        mount.prepare().map_err(|error| Failed::at(&mount.describe(), &error))?;
     }
     let mut request = request;
     let root = prepare_root(request.root.take(), &plan)?;

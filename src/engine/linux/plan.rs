@@ -7,13 +7,14 @@ use rustix::mount::MountPropagationFlags;
 
 use super::device::Devices;
 use super::hook::Hooks;
+use super::label;
 use super::mounts::{Context, Step, User};
 use super::namespace::Namespaces;
 use super::netdevice::NetDevices;
 use super::process::{ProcessPlan, unsupported};
 use super::sysctl::{Own, Sysctls};
 use super::{About, Error, Request};
-use crate::oci::runtime::{ContainerState, LinuxIdMapping, LinuxNamespaceType, State};
+use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, State};
 use crate::sys::process::ns;
 
 pub(super) struct Plan {
@@ -51,7 +52,7 @@ impl Plan {
             readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
             propagation,
             mounts: mounts(request, receives(propagation))?,
-            label: linux.mount_label().clone().filter(|label| !label.is_empty()),
+            label: label(&linux).map(str::to_owned),
             masked: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
             readonly: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
             devices: Devices::plan(&linux)?,
@@ -77,7 +78,7 @@ fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {
     let context = Context {
         bundle: request.bundle.directory(),
         rootfs: &rootfs,
-        label: linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty()),
+        label: linux.and_then(label),
         user: match namespace(LinuxNamespaceType::User).map(|user| user.path().as_deref()) {
             None => User::Ours,
             Some(None) => User::New { users: &users, groups: &groups },
@@ -87,6 +88,11 @@ fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {
         receives,
     };
     spec.mounts().iter().flatten().map(|mount| Step::parse(mount, &context)).collect()
+}
+
+/// The label of the container's files. Without SELinux a filesystem takes none.
+fn label(linux: &Linux) -> Option<&str> {
+    linux.mount_label().as_deref().filter(|label| !label.is_empty() && label::selinux_is_on())
 }
 
 /// Whether what is mounted on the host later is to be seen in the container.

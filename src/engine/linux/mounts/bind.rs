@@ -42,7 +42,11 @@ pub(super) fn prepare(step: &mut Step) -> sys::Result<()> {
     let out_of_reach = || step.apart && !reachable_by_all(source);
     // What is the container's own is there only when the mounts before it have been made.
     if !of_container && (connected || mapped_here || out_of_reach()) {
-        let tree = clone_tree(source, *recursive)?;
+        let tree = match clone_tree(source, *recursive) {
+            // An ordinary user's child has more rights in its user namespace than this process has here.
+            Err(error) if error.errno() == Some(Errno::PERM.raw_os_error()) && step.ids.is_none() => return Ok(()),
+            tree => tree?,
+        };
         propagate(tree.as_fd(), &from_host(&step.options.propagation, step.apart))?;
         dress(step, &tree, step.apart)?;
         step.prepared.tree = Some(tree);

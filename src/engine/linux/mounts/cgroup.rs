@@ -49,7 +49,7 @@ pub(super) fn make(step: &Step, root: BorrowedFd<'_>) -> sys::Result<()> {
     legacy(step, place.fd.as_fd(), &hierarchies(&groups, &mountinfo))
 }
 
-fn unified(step: &Step, place: BorrowedFd<'_>) -> sys::Result<()> {
+pub(super) fn unified(step: &Step, place: BorrowedFd<'_>) -> sys::Result<()> {
     let flags = MountFlags::from_bits_retain(step.options.flags as _);
     let made =
         rustix::process::fchdir(place).and_then(|()| rustix::mount::mount("cgroup", ".", "cgroup2", flags, None));

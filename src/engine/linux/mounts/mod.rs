@@ -263,6 +263,13 @@ impl What {
     }
 }
 
+/// Whether `/dev` is the container's own to fill: its root filesystem's or a new one, but not a part of the host's.
+pub(super) fn has_dev_of_its_own(steps: &[Step]) -> bool {
+    let of_host =
+        |step: &Step| matches!(step.what, What::Bind { .. }) && lexical(&step.destination) == Path::new("/dev");
+    !steps.iter().any(of_host)
+}
+
 /// The mounts in two parts, each in order: those that can be made while the container is still being put into its
 /// cgroup, and those that have to wait: the cgroups, and what goes below or above one of them after it.
 pub(super) fn split(steps: &[Step]) -> (Vec<&Step>, Vec<&Step>) {

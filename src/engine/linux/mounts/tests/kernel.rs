@@ -418,3 +418,28 @@ fn the_cgroups_of_this_machine_are_shown() {
         });
     }
 }
+
+#[test]
+fn the_unified_hierarchy_is_shown_where_it_is_the_only_one() {
+    let bundle = Bundle::new();
+    let at = directory(bundle.path("/sys/fs/cgroup"));
+    for cgroup_namespace in [true, false] {
+        apart(|| {
+            if cgroup_namespace {
+                sys::process::unshare_cgroup().unwrap();
+            }
+            let context = Context { cgroup_namespace, ..bundle.context() };
+            let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup2", "options": ["ro", "nosuid"]});
+            let step = Step::parse(&serde_json::from_value(mount).unwrap(), &context).unwrap();
+            let place = || rustix::fs::open(&at, OFlags::PATH, Mode::empty()).unwrap();
+            cgroup::unified(&step, place().as_fd()).unwrap();
+            let found = mounted(&at).unwrap();
+            assert!(found.typ == "cgroup2" && has(&found.options, "ro") && has(&found.options, "nosuid"), "{found:?}");
+            assert!(at.join("cgroup.procs").is_file() && fs::create_dir(at.join("new")).is_err());
+            // The very same may not be on top of itself; the host's own mount may.
+            let again = cgroup::unified(&step, place().as_fd());
+            assert_eq!(again.is_ok(), !cgroup_namespace, "{again:?}");
+            assert!(has(&options_at(&at), "ro"));
+        });
+    }
+}
