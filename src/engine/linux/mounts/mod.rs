@@ -137,12 +137,16 @@ impl Seal {
 
 impl Step {
     pub fn parse(mount: &Mount, context: &Context<'_>) -> Result<Self, Error> {
-        let options = Options::parse(mount.options().iter().flatten());
+        let mut options = Options::parse(mount.options().iter().flatten());
         // A path on the host is taken for the one in the container, as by every other runtime.
         let destination = mount.destination();
         let inside = destination.strip_prefix(context.rootfs).ok().filter(|_| context.rootfs != Path::new("/"));
         let destination = Path::new("/").join(inside.unwrap_or(destination));
         let what = what(mount, &options, context).map_err(|problem| refused(&destination, problem))?;
+        if matches!(what, What::Bind { .. }) && lexical(&destination) == Path::new("/sys") {
+            // What is mounted below are the host's cgroups, which would stay writable (CVE-2023-25809).
+            options.readonly_is_recursive();
+        }
         let ids = ids(mount, &options, context).map_err(|problem| refused(&destination, problem))?;
         let step = Self {
             label: context.label.filter(|_| what.takes_label()).map(str::to_owned),

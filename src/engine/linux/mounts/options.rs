@@ -185,6 +185,13 @@ impl Options {
         }
     }
 
+    /// Has a mount that is to be read-only be it with all below it, unless that was ruled out by name.
+    pub fn readonly_is_recursive(&mut self) {
+        if self.flags & MS_RDONLY != 0 && self.recursive.clear & MOUNT_ATTR_RDONLY == 0 {
+            self.recursive.set |= MOUNT_ATTR_RDONLY;
+        }
+    }
+
     /// The attributes of the mount itself, as the flags have them.
     pub fn attributes(&self) -> u64 {
         attributes_of(self.flags)

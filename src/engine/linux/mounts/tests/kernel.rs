@@ -443,3 +443,15 @@ fn the_unified_hierarchy_is_shown_where_it_is_the_only_one() {
         });
     }
 }
+
+#[test]
+fn a_readonly_sys_is_readonly_with_the_cgroups_below_it() {
+    let bundle = Bundle::new();
+    apart(|| {
+        let outer = host_tree(&bundle);
+        for (options, writable) in [("ro", false), ("ro,rrw", true), ("nosuid", true)] {
+            bundle.bind(&outer, "/sys", options);
+            assert_eq!(fs::write(bundle.path("/sys/inner/x"), "").is_ok(), writable, "{options}");
+        }
+    });
+}
