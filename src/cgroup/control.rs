@@ -223,7 +223,11 @@ fn wait_event(
     };
     loop {
         let mut text = String::new();
-        events.rewind().and_then(|()| events.read_to_string(&mut text)).map_err(|error| failed(error, "read"))?;
+        match events.rewind().and_then(|()| events.read_to_string(&mut text)) {
+            // Somebody has removed the group: systemd does as soon as it is empty.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            other => other.map_err(|error| failed(error, "read"))?,
+        };
         if done(&text) {
             return Ok(());
         }

@@ -346,13 +346,23 @@ fn number(number: Option<i64>) -> Result<Option<u32>, Error> {
     }
 }
 
-/// What the rules allow, in the words of systemd's `DeviceAllow`: a path or a pattern, and accesses. None if they allow
-/// all but exceptions, which it cannot say. All minors of any major but one it cannot say either; the group's own rules
-/// do.
-pub(super) fn allowed(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<(String, String)>>, Error> {
+/// What rules allow, as far as systemd can say it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Allowed {
+    All,
+    /// What these are, it cannot say.
+    AllBut,
+    /// Its own notation, `DeviceAllow`: a path or a pattern, and accesses. One minor of all majors it cannot say.
+    Only(Vec<(String, String)>),
+}
+
+/// The rules in the words of systemd. Where those fail it, the group's own rules say all.
+pub(super) fn allowed(rules: &[LinuxDeviceCgroup]) -> Result<Allowed, Error> {
     let policy = Policy::replay(rules)?;
-    if policy.allow {
-        return Ok(None);
+    match (policy.allow, policy.exceptions.is_empty()) {
+        (true, true) => return Ok(Allowed::All),
+        (true, false) => return Ok(Allowed::AllBut),
+        (false, _) => {}
     }
     let entry = |exception: &Exception| {
         let kind = if exception.kind == Kind::Block { "block" } else { "char" };
@@ -364,7 +374,7 @@ pub(super) fn allowed(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<(String,
         };
         Some((name, exception.access.letters()))
     };
-    Ok(Some(policy.exceptions.iter().filter_map(entry).collect()))
+    Ok(Allowed::Only(policy.exceptions.iter().filter_map(entry).collect()))
 }
 
 /// Makes a group follow the rules; a fresh one has none yet.
@@ -493,7 +503,7 @@ mod tests {
         let list = |json: &str| allowed(&rules(json)).unwrap();
         let told =
             list(r#"[{"allow":true,"type":"b","major":8,"minor":1,"access":"r"},{"allow":true,"type":"c","minor":7}]"#);
-        let told = told.unwrap();
+        let Allowed::Only(told) = told else { panic!("{told:?}") };
         let pair = |name: &str, access: &str| (name.to_owned(), access.to_owned());
         for entry in
             [pair("/dev/block/8:1", "r"), pair("char-*", "m"), pair("char-136", "rwm"), pair("/dev/char/1:3", "rwm")]
@@ -501,7 +511,8 @@ mod tests {
             assert!(told.contains(&entry), "{entry:?} in {told:?}");
         }
         assert!(told.iter().all(|(name, _)| !name.contains(":7") || name == "/dev/char/1:7"));
-        assert_eq!(list(r#"[{"allow":true}]"#), None);
+        assert_eq!(list(r#"[{"allow":true}]"#), Allowed::All);
+        assert_eq!(list(r#"[{"allow":true},{"allow":false,"type":"b"}]"#), Allowed::AllBut);
     }
 
     #[test]

@@ -125,18 +125,46 @@ impl Group {
 
     /// Has a v2 group get the controllers that the limits need, and those that statistics want.
     fn switch_on(&self, settings: &[Setting]) -> Result<(), Error> {
-        self.handle().map_err(|source| Error::Read { path: self.dir.clone(), source })?;
-        let on = self.read("cgroup.controllers")?;
-        let missing = |name: &&str| self.has(name) && !on.split_whitespace().any(|known| known == *name);
-        let mut needed: Vec<&str> =
-            settings.iter().map(|setting| setting.controller.as_ref()).filter(missing).collect();
+        let mut needed: Vec<&str> = settings.iter().map(|setting| setting.controller.as_ref()).collect();
         needed.sort_unstable();
         needed.dedup();
-        let wanted: Vec<&str> = MEASURED.into_iter().filter(missing).filter(|name| !needed.contains(name)).collect();
+        needed.retain(|name| self.has(name));
+        let mut wanted = MEASURED.to_vec();
+        wanted.retain(|name| self.has(name) && !needed.contains(name));
+        if needed.is_empty() && wanted.is_empty() {
+            return Ok(());
+        }
+        self.handle().map_err(|source| Error::Read { path: self.dir.clone(), source })?;
+        let on = self.read("cgroup.controllers")?;
+        let missing = |name: &&str| !on.split_whitespace().any(|known| known == *name);
+        needed.retain(missing);
+        wanted.retain(missing);
         if needed.is_empty() && wanted.is_empty() {
             return Ok(());
         }
         self.way().iter().try_for_each(|dir| hand_on(dir, &needed, &wanted))
+    }
+
+    /// Has a v2 group belong to a user, as far as the kernel lets groups be handed on (cgroups(7), "Delegation"): the
+    /// directory and the files that it names, not those of the group's own limits.
+    pub(super) fn give_to(&self, uid: u32) -> Result<(), Error> {
+        /// Kernels before 4.15 do not tell.
+        const NAMED_BEFORE: &str = "cgroup.procs cgroup.subtree_control cgroup.threads";
+        let list = Path::new("/sys/kernel/cgroup/delegate");
+        let names = file::read_if_there(list).map_err(|source| Error::Read { path: list.into(), source })?;
+        let names = names.as_deref().unwrap_or(NAMED_BEFORE);
+        for path in std::iter::once(self.dir.clone()).chain(names.split_whitespace().map(|name| self.dir.join(name))) {
+            match std::os::unix::fs::lchown(&path, Some(uid), None) {
+                // A group does not have the files of all controllers.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => named(other, || format!("lchown({path:?}, {uid})")).map_err(|source| Error::Control {
+                    verb: "give away",
+                    path,
+                    source,
+                })?,
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn attach(&self, pid: i32) -> Result<(), Error> {

@@ -244,6 +244,12 @@ impl Cgroup {
         self.groups.iter().filter(rest).try_for_each(|group| group.attach(pid))
     }
 
+    /// Has the container's root manage groups of its own below this one: the unified group is then the user's
+    /// (runtime-spec, config-linux, "Cgroup ownership"). v1 groups are nobody's but root's.
+    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
+        self.unified().map_or(Ok(()), |group| group.give_to(uid))
+    }
+
     /// The processes in the group and in all groups below, in no order.
     pub fn procs(&self) -> Result<Vec<i32>, Error> {
         self.main().map_or(Ok(Vec::new()), Group::procs)

@@ -351,6 +351,18 @@ fn a_relative_path_starts_where_the_caller_is() {
 }
 
 #[test]
+fn a_group_given_away_keeps_its_limits() {
+    use std::os::unix::fs::MetadataExt;
+    let machine = Hierarchies::detect().unwrap();
+    let made = make(machine, "give", "{}");
+    let Some(group) = made.cgroup.unified() else { return };
+    made.cgroup.give_to(4321).unwrap();
+    let owner = |name: &str| std::fs::metadata(group.dir.join(name)).unwrap().uid();
+    assert_eq!((owner("."), owner("cgroup.procs"), owner("cgroup.subtree_control")), (4321, 4321, 4321));
+    assert_eq!((owner("cgroup.max.depth"), owner("cgroup.freeze")), (0, 0));
+}
+
+#[test]
 fn who_comes_later_can_go_below_or_where_init_is() {
     for machine in machines() {
         let made = make(&machine, "later", "{}");

@@ -81,7 +81,7 @@ impl Unit {
         let mut properties = property::of_annotations(annotations)?;
         properties.extend(property::oom_policy(resources, systemd));
         properties.extend(property::of_resources(resources, self.version, systemd)?);
-        properties.extend(property::of_devices(&rules)?);
+        properties.extend(property::of_devices(&rules, self.version)?);
         Ok(Orders { properties, settings, rules })
     }
 
@@ -126,15 +126,19 @@ impl Unit {
         let systemd = self.systemd_version(resources)?;
         let mut properties = property::of_resources(resources, self.version, systemd)?;
         if let Some(rules) = resources.devices().as_deref().filter(|rules| !rules.is_empty()) {
-            properties.extend(property::of_devices(rules)?);
+            properties.extend(property::of_devices(rules, self.version)?);
         }
         if properties.is_empty() {
             return Ok(());
         }
         // Only until the next boot, as the scope itself.
         let arguments = [Value::str(&self.scope), Value::Bool(true), argument(properties)];
-        let done = Connection::open(&self.bus)?.call("SetUnitProperties", &arguments)?;
-        done.map(drop).map_err(|refusal| refusal.into_error("change", &self.scope))
+        let mut connection = Connection::open(&self.bus)?;
+        let done = connection.call("SetUnitProperties", &arguments)?;
+        done.map_err(|refusal| refusal.into_error("change", &self.scope))?;
+        // It answers first and changes groups before it looks at the next message: whoever writes control files after
+        // this is not overwritten.
+        connection.property("Version").map(drop)
     }
 
     /// Ends the scope, if it is still there: systemd itself ends one that has become empty.

@@ -8,8 +8,9 @@ use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources
 
 use super::text;
 use super::wire::Value;
+use crate::cgroup::device::{self, Allowed};
 use crate::cgroup::limit::{swap_v2, weight_of_shares};
-use crate::cgroup::{Error, Version, device};
+use crate::cgroup::{Error, Version};
 
 /// No limit, in systemd's terms.
 const INFINITY: u64 = u64::MAX;
@@ -87,14 +88,24 @@ pub(super) fn of_resources(
 }
 
 /// The properties that a list of device rules means.
-pub(super) fn of_devices(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Property>, Error> {
+pub(super) fn of_devices(rules: &[LinuxDeviceCgroup], version: Version) -> Result<Vec<Property>, Error> {
     let entry = |(path, access): (String, String)| Value::Struct(vec![Value::Str(path), Value::Str(access)]);
-    let allow = |entries: Vec<Value>| ("DeviceAllow".to_owned(), Value::Array("(ss)".into(), entries));
+    let allow = |list: Vec<(String, String)>| {
+        ("DeviceAllow".to_owned(), Value::Array("(ss)".into(), list.into_iter().map(entry).collect()))
+    };
     let policy = |policy| ("DevicePolicy".to_owned(), Value::str(policy));
     // An empty list takes back what an earlier one allowed; the next one adds.
-    Ok(match device::allowed(rules)? {
-        Some(allowed) => vec![allow(Vec::new()), policy("strict"), allow(allowed.into_iter().map(entry).collect())],
-        None => vec![allow(Vec::new()), policy("auto")],
+    let only = |list| vec![allow(Vec::new()), policy("strict"), allow(list)];
+    Ok(match (device::allowed(rules)?, version) {
+        (Allowed::Only(list), _) => only(list),
+        // On v2 our program stays, whatever systemd's own does; with this policy there is none.
+        (Allowed::All | Allowed::AllBut, Version::V2) => vec![allow(Vec::new()), policy("auto")],
+        // On v1 that policy would take the group away.
+        (Allowed::All, Version::V1) => {
+            only(vec![("char-*".to_owned(), "rwm".to_owned()), ("block-*".to_owned(), "rwm".to_owned())])
+        }
+        // Nothing, until the group's own rules are written: better too little than too much if systemd does it again.
+        (Allowed::AllBut, Version::V1) => only(Vec::new()),
     })
 }
 
@@ -368,6 +379,19 @@ mod tests {
         assert_eq!(unified(r#""cpu.max":"max 5000""#), "CPUQuotaPeriodUSec=5000 CPUQuotaPerSecUSec=infinity");
         assert!(unified(r#""cpu.max":"1 2 3""#).contains("it is like"));
         assert!(unified(r#""memory.max":"lots""#).contains("neither a number nor max"));
+    }
+
+    #[test]
+    fn devices_never_become_more_than_was_meant() {
+        let policy = |version, json: &str| {
+            let properties = of_devices(&serde_json::from_str::<Vec<_>>(json).unwrap(), version).unwrap();
+            let Value::Array(_, allowed) = &properties.last().unwrap().1 else { return properties[1].1.clone() };
+            Value::U64(allowed.len() as u64)
+        };
+        assert_eq!(policy(Version::V2, r#"[{"allow":true}]"#), Value::str("auto"));
+        assert_eq!(policy(Version::V1, r#"[{"allow":true}]"#), Value::U64(2));
+        assert_eq!(policy(Version::V1, r#"[{"allow":true},{"allow":false,"type":"b"}]"#), Value::U64(0));
+        assert_eq!(policy(Version::V1, "[]"), policy(Version::V2, "[]"));
     }
 
     #[test]

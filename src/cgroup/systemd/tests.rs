@@ -11,16 +11,23 @@ use crate::cgroup::{Cgroup, Manager};
 const INSIDE: &str = "/run/wherry-inside";
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
-/// `$1`: a scratch directory; `$2`: this program; `$3`: the test to run inside; `$4`: a cgroup. What the test prints is
-/// then in `$1/out`.
+/// `$1`: a scratch directory; `$2`: this program; `$3`: the test to run inside; `$4`: this machine's hierarchies that are
+/// inside too, `-` for cgroup2; the others: the groups to be in. What the test prints is then in `$1/out`.
 const BOOT: &str = r#"
 set -e
-scratch=$1 program=$2 name=$3 group=$4
-echo $$ > $group/cgroup.procs
+scratch=$1 program=$2 name=$3 hierarchies=$4
+shift 4
+for group; do
+    if [ -e $group/cpuset.cpus ]; then
+        cat $group/../cpuset.cpus > $group/cpuset.cpus
+        cat $group/../cpuset.mems > $group/cpuset.mems
+    fi
+    echo $$ > $group/cgroup.procs
+done
 mkdir $scratch/tmp $scratch/out
-exec unshare --pid --fork --kill-child --mount --cgroup --uts --ipc sh -s $scratch $program $name <<'INNER'
+exec unshare --pid --fork --kill-child --mount --cgroup --uts --ipc sh -s $scratch $program $name "$hierarchies" <<'INNER'
 set -e
-scratch=$1 program=$2 name=$3
+scratch=$1 program=$2 name=$3 hierarchies=$4
 mount --make-rprivate /
 mount -t tmpfs tmpfs $scratch/tmp
 cd $scratch/tmp
@@ -29,7 +36,19 @@ mount -t overlay overlay -o lowerdir=/,upperdir=$PWD/upper,workdir=$PWD/work roo
 cd root
 mount -t proc proc proc
 mount -t sysfs sysfs sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
+if [ "$hierarchies" = - ]; then
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+else
+    mount -t tmpfs tmpfs sys/fs/cgroup
+    for hierarchy in $hierarchies; do
+        mkdir sys/fs/cgroup/${hierarchy#*=}
+        case $hierarchy in
+        unified) mount -t cgroup2 cgroup2 sys/fs/cgroup/unified ;;
+        name=*) mount -t cgroup -o none,$hierarchy cgroup sys/fs/cgroup/${hierarchy#*=} ;;
+        *) mount -t cgroup -o $hierarchy cgroup sys/fs/cgroup/$hierarchy ;;
+        esac
+    done
+fi
 mount --rbind /dev dev
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
@@ -77,34 +96,72 @@ exec env -i container=wherry PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 INNER
 "#;
 
+/// What the booted systemd has for cgroups.
+#[derive(Clone, Copy, PartialEq)]
+enum Inside {
+    Unified,
+    /// This machine's own hierarchies, v1 ones among them.
+    Hybrid,
+}
+
 /// True inside; outside, boots a systemd that runs the same test inside.
-fn inside(name: &str) -> bool {
+fn inside(name: &str, kind: Inside) -> bool {
     if Path::new(INSIDE).exists() {
         return true;
     }
+    let skip = |why: &str| {
+        // On the standard error of the process, which the test harness does not keep.
+        std::io::Write::write_all(&mut std::io::stderr(), format!("SKIP {name}: {why}\n").as_bytes()).unwrap();
+        false
+    };
     let root = rustix::process::geteuid().is_root();
     if !root || !Path::new(SYSTEMD).exists() || !Path::new("/usr/bin/dbus-daemon").exists() {
-        // On the standard error of the process, which the test harness does not keep.
-        let skip = format!("SKIP {name}: it needs root, systemd and dbus-daemon\n");
-        std::io::Write::write_all(&mut std::io::stderr(), skip.as_bytes()).unwrap();
-        return false;
+        return skip("it needs root, systemd and dbus-daemon");
     }
     let machine = Hierarchies::detect().unwrap();
-    let Some(unified) = machine.list.iter().find(|hierarchy| hierarchy.version == Version::V2) else { return false };
-    let group = unified.mount.join(format!("wherry-test-{}-{}", std::process::id(), name.rsplit(':').next().unwrap()));
-    std::fs::create_dir(&group).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let named = mounts.lines().filter(|line| line.ends_with(",name=systemd")).filter_map(|line| line.split(' ').nth(4));
+    let mut wanted: Vec<(String, PathBuf)> = match kind {
+        Inside::Unified => Vec::new(),
+        Inside::Hybrid => named.map(|mount| ("name=systemd".to_owned(), mount.into())).collect(),
+    };
+    for hierarchy in &machine.list {
+        match (hierarchy.version, kind) {
+            (Version::V2, _) => wanted.push(("unified".into(), hierarchy.mount.clone())),
+            (Version::V1, Inside::Hybrid) => wanted.push((hierarchy.controllers.join(","), hierarchy.mount.clone())),
+            (Version::V1, Inside::Unified) => {}
+        }
+    }
+    match kind {
+        Inside::Unified if wanted.is_empty() => return skip("it needs a cgroup2"),
+        Inside::Hybrid if machine.is_unified() || !wanted[0].0.starts_with("name=") => {
+            return skip("it needs cgroup v1, and the hierarchy name=systemd");
+        }
+        _ => {}
+    }
+    let below = format!("wherry-test-{}-{}", std::process::id(), name.rsplit(':').next().unwrap());
+    let groups: Vec<PathBuf> = wanted.iter().map(|(_, mount)| mount.join(&below)).collect();
+    groups.iter().for_each(|group| std::fs::create_dir(group).unwrap());
+    let hierarchies: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+    let hierarchies = if kind == Inside::Unified { "-".to_owned() } else { hierarchies.join(" ") };
+
     let scratch = tempfile::tempdir().unwrap();
     let mut boot = Command::new("timeout");
     boot.args(["120", "sh", "-c", BOOT, "boot"]).arg(scratch.path()).arg(std::env::current_exe().unwrap());
-    let output = boot.arg(name).arg(&group).stdin(Stdio::null()).output().unwrap();
+    let output = boot.args([name, &hierarchies]).args(&groups).stdin(Stdio::null()).output().unwrap();
     let mut told = String::from_utf8_lossy(&output.stderr).into_owned();
     for file in ["out", "err"] {
         write!(told, "{}", std::fs::read_to_string(scratch.path().join("out").join(file)).unwrap_or_default()).unwrap();
     }
-    let path = Path::new("/").join(group.file_name().unwrap());
-    let left = Cgroup::open(machine, &path).unwrap();
+    let left = Cgroup::open(machine, &Path::new("/").join(&below)).unwrap();
     left.kill().unwrap();
     left.remove().unwrap();
+    // systemd's own hierarchy is in none of ours.
+    for group in groups.iter().filter(|group| group.exists()) {
+        let removed =
+            Command::new("find").arg(group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).status();
+        assert!(removed.unwrap().success());
+    }
     assert!(told.contains("1 passed"), "{}: {told}", output.status);
     false
 }
@@ -126,7 +183,7 @@ fn group_of(child: &Child) -> String {
 
 #[test]
 fn a_container_lives_in_a_scope() {
-    if !inside("cgroup::systemd::tests::a_container_lives_in_a_scope") {
+    if !inside("cgroup::systemd::tests::a_container_lives_in_a_scope", Inside::Unified) {
         return;
     }
     let machine = Hierarchies::detect().unwrap();
@@ -176,8 +233,76 @@ fn a_container_lives_in_a_scope() {
 }
 
 #[test]
+fn on_v1_a_scope_is_in_every_hierarchy() {
+    if !inside("cgroup::systemd::tests::on_v1_a_scope_is_in_every_hierarchy", Inside::Hybrid) {
+        return;
+    }
+    let machine = Hierarchies::detect().unwrap();
+    assert!(!machine.is_unified());
+    let resources: LinuxResources = serde_json::from_str(
+        r#"{"memory":{"limit":67108864,"swap":67108864},"cpu":{"shares":512,"quota":50001,"cpus":"0","mems":"0"},
+            "pids":{"limit":9},"devices":[{"allow":false,"access":"rwm"}]}"#,
+    )
+    .unwrap();
+    let (manager, path) = (Manager::Systemd(Bus::System), Path::new("a-b.slice:test:legacy"));
+    let mut cgroup = Cgroup::create_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
+    let mut child = sleeper();
+    cgroup.attach(child.id() as i32).unwrap();
+    let said = |cgroup: &Cgroup, controller: &str, file: &str| {
+        let path = cgroup.paths()[controller].join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.trim().to_owned()
+    };
+    let expected = [
+        ("memory", "memory.limit_in_bytes", "67108864"),
+        ("memory", "memory.memsw.limit_in_bytes", "67108864"),
+        ("cpu", "cpu.shares", "512"),
+        ("cpu", "cpu.cfs_quota_us", "51000"),
+        ("cpuset", "cpuset.cpus", "0"),
+        ("pids", "pids.max", "9"),
+    ];
+    for (controller, file, value) in expected {
+        assert_eq!(said(&cgroup, controller, file), value, "{file}");
+    }
+    assert!(said(&cgroup, "devices", "devices.list").contains("c 1:3 rwm"));
+    let joined = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    for controller in ["memory", "cpu", "cpuset", "pids", "devices", "freezer", "name=systemd"] {
+        let line = joined.lines().find(|line| line.contains(&format!(":{controller}:"))).unwrap();
+        assert!(line.ends_with("/a.slice/a-b.slice/test-legacy.scope"), "{line}");
+    }
+    let scope = "test-legacy.scope";
+    for (property, value) in
+        [("MemoryLimit", "67108864"), ("CPUShares", "512"), ("TasksMax", "9"), ("CPUQuotaPerSecUSec", "510ms")]
+    {
+        assert_eq!(shown(scope, property), value, "{property}");
+    }
+    let update = r#"{"memory":{"limit":134217728,"swap":134217728},"devices":[{"allow":true}]}"#;
+    cgroup.update(machine, &serde_json::from_str(update).unwrap()).unwrap();
+    assert_eq!(
+        (shown(scope, "MemoryLimit"), said(&cgroup, "memory", "memory.limit_in_bytes")),
+        ("134217728".into(), "134217728".into())
+    );
+    assert_eq!(said(&cgroup, "devices", "devices.list"), "a *:* rwm");
+    let but = r#"{"devices":[{"allow":true},{"allow":false,"type":"b","access":"rw"}]}"#;
+    cgroup.update(machine, &serde_json::from_str(but).unwrap()).unwrap();
+    let procs = cgroup.paths()["devices"].join("cgroup.procs");
+    let open = format!("echo $$ > {}; head -c1 /dev/zero > /dev/null && ! head -c1 /tmp/disk", procs.display());
+    let disk = Command::new("mknod").args(["/tmp/disk", "b", "7", "99"]).status().unwrap();
+    assert!(disk.success());
+    let opened = Command::new("sh").args(["-c", &open]).output().unwrap();
+    let told = String::from_utf8_lossy(&opened.stderr).into_owned();
+    assert!(opened.status.success() && told.contains("Operation not permitted"), "{told}");
+    assert!(!cgroup.is_frozen().unwrap());
+    cgroup.kill().unwrap();
+    child.wait().unwrap();
+    cgroup.remove().unwrap();
+    assert!(!cgroup.exists());
+    assert_eq!(shown(scope, "LoadState"), "not-found");
+}
+
+#[test]
 fn limits_are_what_systemd_shows() {
-    if !inside("cgroup::systemd::tests::limits_are_what_systemd_shows") {
+    if !inside("cgroup::systemd::tests::limits_are_what_systemd_shows", Inside::Unified) {
         return;
     }
     let machine = Hierarchies::detect().unwrap();
@@ -221,7 +346,7 @@ fn limits_are_what_systemd_shows() {
 
 #[test]
 fn what_systemd_refuses_is_told() {
-    if !inside("cgroup::systemd::tests::what_systemd_refuses_is_told") {
+    if !inside("cgroup::systemd::tests::what_systemd_refuses_is_told", Inside::Unified) {
         return;
     }
     let machine = Hierarchies::detect().unwrap();
