@@ -190,15 +190,22 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check(done, || format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))
 }
 
-/// Closes every descriptor above the standard streams but those in `keep`.
+/// Closes `fd` in a child of [`clone`]; its owner is a frame of the parent, which the child never returns to. A socket
+/// has an end only when nobody holds its other side any more.
+pub fn close_in_child(fd: BorrowedFd<'_>) {
+    // SAFETY: see above for who owned what is closed; that owner is never dropped in this process.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Closes every descriptor from `first` on, above the standard streams, but those in `keep`.
 ///
 /// For a child of [`clone`] that will not execute anything, so that close-on-exec does not help: what the
 /// parent has open is not to be reached from it. The closed descriptors' owners are frames of the parent,
 /// which the child never returns to.
-pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd > 2).collect();
+pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut first = first.max(3);
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
     kept.sort_unstable();
-    let mut first = 3;
     for end in kept.into_iter().chain([u32::MAX]) {
         if first < end {
             let last = if end == u32::MAX { end } else { end - 1 };

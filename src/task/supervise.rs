@@ -36,7 +36,7 @@ const MAX_CLIENTS: usize = 64;
 /// it returns the arguments of the cleanup that is left to do, if any.
 pub fn supervise() -> Option<Vec<String>> {
     // What the launcher's own parent left open is nobody's business here, or in the container.
-    sys::process::close_all_but(&[]).ok()?;
+    sys::process::close_all_but(3, &[]).ok()?;
     // The launcher is told of everything that goes wrong; without one there is nobody to tell.
     let launcher = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
     let (orders, root, wasm) = launch::receive(&launcher).ok()?;

@@ -68,6 +68,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     flags &= !(ns::PID | ns::TIME);
     let into = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
     let child = sys::process::clone(0, into.as_ref().map(AsFd::as_fd), || {
+        // Or it would never hear of our end.
+        sys::process::close_in_child(ours.as_fd());
         main(plan, &affinity, target.as_fd(), flags, stdio, &theirs, &options)
     });
     away.back()?;

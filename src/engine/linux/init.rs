@@ -81,18 +81,7 @@ fn isolate(
 ) -> Done<Option<wasm::Program>> {
     stage::begin()?;
     users(plan, socket)?;
-    if let Some(wasm) = &wasm {
-        // Nothing will be executed, so nothing of the supervisor's would be closed by that: its log, its
-        // clients, and the other end of the program's own input, which would then never end.
-        let streams = match &stdio {
-            Stdio::Files(files) => files.iter().map(AsFd::as_fd).collect(),
-            Stdio::Terminal(_) | Stdio::Inherit => Vec::new(),
-        };
-        let others = [socket.as_fd(), wasm.as_fd()].into_iter().chain(root.as_ref().map(AsFd::as_fd));
-        let mounts = plan.mounts.iter().flat_map(Step::handles);
-        let keep: Vec<BorrowedFd<'_>> = others.chain(streams).chain(mounts).collect();
-        step(sys::process::close_all_but(&keep), "close the files of the supervisor")?;
-    }
+    close_foreign(plan, root.as_ref(), &stdio, socket, wasm.as_ref(), options)?;
     let proc = step(Procfs::ours(), "find the host's procfs")?;
     about_itself(&plan.process, &proc, options)?;
     // Until here its files in /proc had to be its own.
@@ -149,6 +138,26 @@ fn isolate(
     }
     step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")?;
     Ok(program)
+}
+
+/// Closes what only the parent needs. Until a program is executed close-on-exec does not help, and it may be long until
+/// then: a lock of the parent's would stay held, and the other end of the program's own input would never end.
+fn close_foreign(
+    plan: &Plan,
+    root: Option<&OwnedFd>,
+    stdio: &Stdio,
+    socket: &OwnedFd,
+    wasm: Option<&wasm::Compiled>,
+    options: &Options,
+) -> Done {
+    let streams = match stdio {
+        Stdio::Files(files) => files.iter().map(AsFd::as_fd).collect(),
+        Stdio::Terminal(_) | Stdio::Inherit => Vec::new(),
+    };
+    let others = [root, options.gate.as_ref()].into_iter().flatten().map(AsFd::as_fd).chain(wasm.map(AsFd::as_fd));
+    let mounts = plan.mounts.iter().flat_map(Step::handles);
+    let keep: Vec<BorrowedFd<'_>> = [socket.as_fd()].into_iter().chain(others).chain(streams).chain(mounts).collect();
+    step(sys::process::close_all_but(3 + options.preserve_fds, &keep), "close the files of its maker")
 }
 
 /// Takes its place among users and in the namespaces that are joined.

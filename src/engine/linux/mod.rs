@@ -229,7 +229,11 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     let away = plan.namespaces.enter_before_clone()?;
     let flags = plan.namespaces.at_clone;
     let cgroup_fd = into.as_ref().map(AsFd::as_fd);
-    let child = sys::process::clone(flags, cgroup_fd, || init::main(plan, request, root, theirs));
+    let child = sys::process::clone(flags, cgroup_fd, || {
+        // Or it would never hear of our end.
+        sys::process::close_in_child(ours.as_fd());
+        init::main(plan, request, root, theirs)
+    });
     away.back()?;
     let child = child.map_err(failed("clone the container's init process"))?;
     let mut created = Created { child, socket: ours, console: None, listener };
