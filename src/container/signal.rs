@@ -10,41 +10,6 @@ use crate::error::{Failure, Kind};
 use crate::sys;
 use crate::sys::process::{self, Identity};
 
-/// The signals of Linux by name, for the processors that we know (signal(7)).
-const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
-
 /// The signal that cannot be refused.
 const KILL: i32 = 9;
 
@@ -63,20 +28,7 @@ impl Failure for InvalidSignal {
 
 /// The number of a signal: a number, or a name with or without `SIG`, `RTMIN+n` and `RTMAX-n` included.
 pub fn number(text: &str) -> Result<i32, InvalidSignal> {
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
-    let upper = text.to_ascii_uppercase();
-    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = || match (bare.strip_prefix("RTMIN"), bare.strip_prefix("RTMAX")) {
-        (Some(""), _) => Some(RTMIN),
-        (_, Some("")) => Some(RTMAX),
-        (Some(plus), _) => Some(RTMIN + plus.strip_prefix('+')?.parse::<i32>().ok()?),
-        (_, Some(minus)) => Some(RTMAX - minus.strip_prefix('-')?.parse::<i32>().ok()?),
-        _ => None,
-    };
-    let named = || SIGNALS.iter().find(|(name, _)| *name == bare).map(|(_, number)| *number);
-    let number = text.parse().ok().or_else(named).or_else(real_time);
-    number.filter(|n| (1..=RTMAX).contains(n)).ok_or_else(|| InvalidSignal { text: text.to_owned() })
+    sys::signal::number(text).ok_or_else(|| InvalidSignal { text: text.to_owned() })
 }
 
 impl Store {
@@ -152,29 +104,6 @@ fn ends_within(pidfd: &OwnedFd, limit: Option<Duration>) -> Result<bool, Error> 
                 let found = sys::named(other, || "poll(pidfd)".into());
                 return found.map(|n| n > 0).map_err(|source| Error::Sys { what: "wait for the container", source });
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn signals_by_name_and_number() {
-        for (text, expected) in [
-            ("9", 9),
-            ("KILL", 9),
-            ("sigterm", 15),
-            ("SIGUSR1", 10),
-            ("RTMIN", 34),
-            ("RTMIN+3", 37),
-            ("SIGRTMAX-1", 63),
-        ] {
-            assert_eq!(number(text).unwrap(), expected, "{text}");
-        }
-        for bad in ["", "0", "65", "-9", "SIGNOPE", "RTMIN+99", "RTMIN3"] {
-            assert!(number(bad).is_err(), "{bad}");
         }
     }
 }

@@ -31,9 +31,13 @@ pub mod pty;
 #[cfg(unix)]
 pub mod ready;
 #[cfg(target_os = "linux")]
+pub mod regex;
+#[cfg(target_os = "linux")]
 pub mod schedule;
 #[cfg(target_os = "linux")]
 pub mod seccomp;
+#[cfg(target_os = "linux")]
+pub mod signal;
 #[cfg(target_os = "linux")]
 pub mod socket;
 #[cfg(target_os = "linux")]

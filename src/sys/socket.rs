@@ -4,7 +4,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::net::{
@@ -100,6 +100,11 @@ fn packet_socket() -> Result<OwnedFd> {
 fn short_address(directory: BorrowedFd<'_>, name: &str) -> Result<rustix::net::SocketAddrUnix> {
     let path = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&directory));
     named(rustix::net::SocketAddrUnix::new(path.as_str()), || format!("sockaddr_un({path:?})"))
+}
+
+/// Receives datagrams at `path`, however long it is.
+pub fn datagrams(path: &Path) -> Result<UnixDatagram> {
+    by_short_path(path, |short| UnixDatagram::bind(short), "bind")
 }
 
 fn by_short_path<T>(path: &Path, call: impl Fn(&Path) -> std::io::Result<T>, name: &str) -> Result<T> {
