@@ -14,13 +14,12 @@
 //! that can be meant, before anything is made.
 
 mod capabilities;
+mod given;
 mod parse;
 pub mod seccomp;
 mod spec;
 mod validate;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use capabilities::{DEFAULT_CAPABILITIES, InvalidCapability, capabilities};
@@ -103,23 +102,7 @@ impl Bundle {
 
     /// Reads the bundle at `directory`. What its specification says need not make sense: see [`Bundle::validate`].
     pub fn read(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join("config.json");
-        let failed = |source| Error::Io { verb: "read", path: path.clone(), source };
-        if !std::fs::metadata(&path).map_err(failed)?.is_file() {
-            return Err(Error::NotRegular { path });
-        }
-        let file = open(&path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(Error::NotRegular { path });
-        }
-        let mut json = Vec::with_capacity(metadata.len().min(MAX_CONFIG_BYTES) as usize + 1);
-        file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut json).map_err(failed)?;
-        if json.len() as u64 > MAX_CONFIG_BYTES {
-            return Err(Error::TooLarge { path });
-        }
-        let (spec, ignored) = read_spec(&json)?;
-        Ok(Self { directory: directory.to_owned(), spec, ignored })
+        Self::read_from(directory, &directory.join("config.json")).map(|(bundle, _)| bundle)
     }
 
     /// Whether the specification can be meant; see [`validate`].
@@ -153,15 +136,6 @@ impl Bundle {
 /// Reads a specification from its text, and with it what [`Bundle::ignored`] tells.
 pub fn read_spec(json: &[u8]) -> Result<(Spec, Vec<String>), Error> {
     parse::parse(json).map_err(|mistake| Error::Parse { problem: mistake.to_string() })
-}
-
-/// Opens what was a regular file a moment ago. Should it be a FIFO by now, opening does not wait for its other end.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(path)
 }
 
 #[cfg(test)]
