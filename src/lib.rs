@@ -18,6 +18,8 @@ pub mod log;
 pub mod oci;
 pub mod reference;
 pub mod registry;
+#[cfg(target_os = "linux")]
+pub mod runtime;
 pub mod snapshot;
 pub mod state;
 pub mod sys;

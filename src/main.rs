@@ -1,4 +1,4 @@
-//! The binary: a door, or the stage that a container's supervisor is.
+//! The binary: one of the doors, or the stage that a container's supervisor is.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,22 @@ fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| name == wherry::task::SUPERVISE) {
         return supervise();
     }
+    #[cfg(target_os = "linux")]
+    if let Some(status) = runtime() {
+        return status.into();
+    }
     wherry::cli::main(std::env::args_os()).into()
+}
+
+/// runc's command line, if that is how the binary was called: as `wherry-oci`, or with `oci` as the first word.
+#[cfg(target_os = "linux")]
+fn runtime() -> Option<u8> {
+    let mut words = std::env::args_os();
+    let name = words.next()?;
+    if std::path::Path::new(&name).file_name().is_some_and(|name| name == "wherry-oci") {
+        return Some(wherry::runtime::main("wherry-oci", words));
+    }
+    (words.next()? == "oci").then(|| wherry::runtime::main("wherry oci", words))
 }
 
 /// The supervisor; what it leaves to be cleaned up is done by a command line of ours in its place.

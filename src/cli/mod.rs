@@ -76,7 +76,9 @@ const EXAMPLES: &str = "Examples:
   wherry run --rm -it alpine sh
   wherry run --rm --platform wasi/wasm ghcr.io/me/app:1
   wherry run --rm -v ./data:/data ./app.wasm
-  wherry run -d --name web me/web && wherry logs -f web";
+  wherry run -d --name web me/web && wherry logs -f web
+
+runc's command line for engines, with OCI bundles: wherry oci --help";
 
 #[derive(Debug, Subcommand)]
 enum Command {

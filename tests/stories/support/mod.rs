@@ -1,10 +1,12 @@
 //! What every story stands on: a hermetic wherry, a real registry, real images.
 
 pub mod images;
+pub mod oci;
 pub mod process;
 pub mod registry;
 mod wherry;
 
+pub use oci::Oci;
 pub use wherry::{Running, Wherry};
 
 use std::path::{Path, PathBuf};

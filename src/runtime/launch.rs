@@ -1,0 +1,240 @@
+//! Making a container, for `create` and `run`: from a bundle to a process that waits, with everything recorded before
+//! it is made.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::notify::Notify;
+use super::options::Given;
+use super::sockets::{Handover, check_console};
+use super::store::{Entry, Locked, Record, replace};
+use super::{Context, Manager, cgroup, delete, id, warn_of};
+use crate::bundle::{Bundle, Facts};
+use crate::engine::linux::console::{self, Role};
+use crate::engine::linux::{self, Created, Options, Request, Stdio};
+use crate::oci::runtime::{LinuxNamespaceType, Process, Spec};
+use crate::sys::process::Identity;
+use crate::sys::{self, named};
+
+/// A container that was made and waits.
+pub struct Made {
+    /// The container, locked.
+    pub container: Locked,
+    /// Its process.
+    pub created: Created,
+    /// The bundle as it was carried out.
+    pub bundle: Bundle,
+    /// What is to be relayed for it.
+    pub notify: Option<Notify>,
+}
+
+/// What the options say, before anything is made.
+struct Wish {
+    id: String,
+    bundle: Bundle,
+    /// The specification as it was read, byte for byte.
+    config: Vec<u8>,
+    stdio: Stdio,
+    preserve_fds: u32,
+    console: Option<Handover>,
+    pidfd: Option<Handover>,
+    pid_file: Option<PathBuf>,
+    notify: Option<Notify>,
+}
+
+/// Makes the container that the options describe. With `gate` another process will start it; what does not `detach`
+/// has its terminal from us.
+pub fn make(context: &Context<'_>, given: &Given, detach: bool, gate: bool) -> Result<Made, Error> {
+    let wish = Wish::new(context, given, detach)?;
+    let mut container = context.store.create(Record::new(context, &wish.id, &wish.bundle)?)?;
+    match carry_out(context, given, wish, gate, &mut container) {
+        Ok((created, bundle, notify)) => Ok(Made { container, created, bundle, notify }),
+        Err(error) => {
+            // The first failure is the one to report.
+            warn_of(context.log, delete::destroy(context, container));
+            Err(error)
+        }
+    }
+}
+
+impl Wish {
+    fn new(context: &Context<'_>, given: &Given, detach: bool) -> Result<Self, Error> {
+        let id = id(given)?;
+        let directory = context.store.directory(&id)?;
+        let (mut bundle, config) = read_bundle(context, given)?;
+        let stdio = stdio(bundle.spec().process().as_ref(), detach)?;
+        check_console(matches!(stdio, Stdio::Terminal(_)), detach, given)?;
+        let listening = listening();
+        let notify = Notify::wanted(&directory);
+        bundle.revise(|spec| {
+            if let Some(notify) = &notify {
+                notify.amend(spec);
+            }
+            if listening > 0 {
+                add_env(spec, [format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
+            }
+        });
+        Ok(Self {
+            id,
+            bundle,
+            config,
+            stdio,
+            preserve_fds: listening + preserved(given, listening)?,
+            console: Handover::to(given, "console-socket")?,
+            pidfd: Handover::to(given, "pidfd-socket")?,
+            pid_file: given.path("pid-file"),
+            notify,
+        })
+    }
+}
+
+/// Reads the bundle, whose directory is as its state will show it, and judges whether it can be meant.
+fn read_bundle(context: &Context<'_>, given: &Given) -> Result<(Bundle, Vec<u8>), Error> {
+    let directory = given.path("bundle").unwrap_or_else(|| ".".into());
+    let absolute = std::path::absolute(&directory);
+    let directory = named(absolute, || "getcwd()".into()).map_err(Error::sys("find the bundle"))?;
+    let directory: PathBuf = directory.components().collect();
+    let config = given.path("config").unwrap_or_else(|| directory.join("config.json"));
+    let (bundle, bytes) = Bundle::read_from(&directory, &config)?;
+    bundle.validate(&Facts {
+        rootless: !rustix::process::geteuid().is_root(),
+        systemd_cgroup: matches!(context.manager, Manager::Made(crate::cgroup::Manager::Systemd(_))),
+        own_namespaces: &own_namespaces(bundle.spec()),
+    })?;
+    bundle.ignored().iter().for_each(|line| context.log.warn(line));
+    Ok((bundle, bytes))
+}
+
+/// Those of the namespaces joined by a path that we are in ourselves.
+fn own_namespaces(spec: &Spec) -> Vec<LinuxNamespaceType> {
+    let listed = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    let joined = listed.filter_map(|namespace| Some((namespace.typ(), namespace.path().as_deref()?)));
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let is_own = |typ: LinuxNamespaceType, path: &Path| {
+        let own = Path::new("/proc/self/ns").join(file_of(typ));
+        identity(path).is_some_and(|there| identity(&own) == Some(there))
+    };
+    joined.filter(|(typ, path)| is_own(*typ, path)).map(|(typ, _)| typ).collect()
+}
+
+/// The name in `/proc/PID/ns`.
+fn file_of(typ: LinuxNamespaceType) -> &'static str {
+    match typ {
+        LinuxNamespaceType::Mount => "mnt",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "net",
+        LinuxNamespaceType::Time => "time",
+    }
+}
+
+/// How many sockets systemd's socket activation has handed to us, from descriptor 3 on (sd_listen_fds(3)).
+fn listening() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
+}
+
+/// How many further descriptors are to be passed on; all of them must be there.
+pub fn preserved(given: &Given, after: u32) -> Result<u32, Error> {
+    let count: u32 = given.parsed("preserve-fds")?.unwrap_or(0);
+    let missing = (3 + after..3 + after + count).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists());
+    match missing {
+        Some(fd) => Err(Error::refuse("--preserve-fds", format!("descriptor {fd} is not open"))),
+        None => Ok(count),
+    }
+}
+
+/// What the program's standard streams are to be. A terminal that is relayed to the user's begins with its size, if
+/// the specification says none.
+pub fn stdio(process: Option<&Process>, detach: bool) -> Result<Stdio, Error> {
+    let Some(process) = process.filter(|process| process.terminal() == Some(true)) else { return Ok(Stdio::Inherit) };
+    let size = console::size(process)?;
+    Ok(Stdio::Terminal(size.or_else(|| if detach { None } else { super::foreground::size() })))
+}
+
+/// Adds variables to the program's environment.
+pub fn add_env(spec: &mut Spec, more: impl IntoIterator<Item = String>) {
+    if let Some(process) = spec.process_mut() {
+        let env = process.env().iter().flatten().cloned().chain(more).collect();
+        process.set_env(Some(env));
+    }
+}
+
+/// The directory of a container that criu is going to make.
+pub fn prepare(context: &Context<'_>, given: &Given) -> Result<(Locked, Bundle), Error> {
+    let id = id(given)?;
+    let (bundle, config) = read_bundle(context, given)?;
+    let container = context.store.create(Record::new(context, &id, &bundle)?)?;
+    keep_config(&container.entry, &config)?;
+    Ok((container, bundle))
+}
+
+type CarriedOut = (Created, Bundle, Option<Notify>);
+
+fn carry_out(
+    context: &Context<'_>,
+    given: &Given,
+    wish: Wish,
+    gate: bool,
+    container: &mut Locked,
+) -> Result<CarriedOut, Error> {
+    keep_config(&container.entry, &wish.config)?;
+    if let Some(notify) = &wish.notify {
+        notify.make_directory()?;
+    }
+    let group = cgroup::make(context, &container.entry, wish.bundle.spec())?;
+    container.note_cgroup(group);
+    // From here on it is only the process that is added to the record.
+    let container = &*container;
+    let directory = &container.entry.directory;
+    let created = linux::create(Request {
+        bundle: &wish.bundle,
+        id: &wish.id,
+        root: None,
+        stdio: wish.stdio,
+        wasm: None,
+        cgroup: container.entry.cgroup(),
+        options: Options {
+            keyring: !given.has("no-new-keyring"),
+            pivot: !given.has("no-pivot"),
+            preserve_fds: wish.preserve_fds,
+            outlive: true,
+            gate: gate.then(|| linux::gate::listen(directory)).transpose()?,
+        },
+        made: &|child| {
+            let pid = child.pid.as_raw_nonzero().get();
+            let identity = Identity::of(pid).ok_or_else(|| sys::Error {
+                call: format!("read(\"/proc/{pid}/stat\")"),
+                source: std::io::Error::other("the process has ended at once"),
+            })?;
+            container.set_init(identity)
+        },
+    })?;
+    if let (Some(console), Some(socket)) = (created.console(), wish.console) {
+        socket.send_master(console)?;
+    }
+    if let Some(socket) = wish.pidfd {
+        socket.send_pidfd(created.child().pidfd.as_fd(), Role::Init)?;
+    }
+    if let Some(path) = &wish.pid_file {
+        write_pid(path, created.child().pid.as_raw_nonzero().get())?;
+    }
+    Ok((created, wish.bundle, wish.notify))
+}
+
+/// Keeps the configuration as it is now: what happens to the bundle later has no effect.
+fn keep_config(entry: &Entry, config: &[u8]) -> Result<(), Error> {
+    let path = entry.config();
+    named(std::fs::write(&path, config), || format!("write({path:?})")).map_err(Error::sys("keep its configuration"))
+}
+
+/// Writes the pid, digits only, into a file that is there whole or not at all.
+pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
+    replace(path, pid.to_string().as_bytes()).map_err(Error::sys("write the pid file"))
+}
