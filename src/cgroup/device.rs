@@ -385,9 +385,10 @@ pub(super) fn restrict(group: &Group, rules: &[LinuxDeviceCgroup], fresh: bool) 
         Version::V2 => hang(group, &policy.program(), fresh),
     };
     match done {
-        // Inside a user namespace the kernel lets nobody load such a program, and nobody make a device node either:
-        // what can be opened is what the host has lent, under the host's permissions.
-        Err(error) if error.errno() == Some(libc::EPERM) && in_user_namespace()? => Ok(()),
+        // The kernel lets nobody load such a program in a user namespace, nor an ordinary user, who makes containers in
+        // one; and nobody make a device node there either: what can be opened is what the host has lent, under the
+        // host's permissions.
+        Err(error) if error.errno() == Some(libc::EPERM) && is_ordinary()? => Ok(()),
         other => other.map_err(|source| refused(&group.dir, source, |path, source| Error::Devices { path, source })),
     }
 }
@@ -400,8 +401,11 @@ fn hang(group: &Group, program: &[Instruction], fresh: bool) -> sys::Result<()> 
     }
 }
 
-/// The first user namespace maps all ids onto themselves.
-fn in_user_namespace() -> Result<bool, Error> {
+/// Whether this process is not root, or in a user namespace: the first one maps all ids onto themselves.
+fn is_ordinary() -> Result<bool, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(true);
+    }
     let path = Path::new("/proc/self/uid_map");
     let map = file::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
     Ok(map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])

@@ -18,6 +18,9 @@ use crate::sys::{self, named};
 /// What statistics want of the unified hierarchy.
 const MEASURED: [&str; 4] = ["cpu", "memory", "pids", "io"];
 
+/// The group that wherry itself goes into, where its own has to be empty.
+const LEAF: &str = "wherry";
+
 /// Deeper trees of groups are not made by sane containers; the walk through one is bounded.
 const MAX_DEPTH: usize = 64;
 
@@ -225,7 +228,11 @@ fn hand_on(dir: &Path, needed: &[&str], wanted: &[&str]) -> Result<(), Error> {
     // All or nothing is how the kernel takes them; one by one it says which it refuses.
     for order in &needed {
         let enable = |path, source| Error::Enable { controller: order[1..].to_owned(), path, source };
-        file::write(&path, order).map_err(|source| refused(dir, source, enable))?;
+        let enabled = match file::write(&path, order) {
+            Err(error) if error.errno() == Some(libc::EBUSY) && make_room(dir)? => file::write(&path, order),
+            other => other,
+        };
+        enabled.map_err(|source| refused(dir, source, enable))?;
     }
     for order in &wanted {
         // Without it only its statistics are missing, and a group that may not have it is no failure.
@@ -234,6 +241,22 @@ fn hand_on(dir: &Path, needed: &[&str], wanted: &[&str]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Takes this process out of a v2 group that has no other, into one below, as a group with processes cannot hand
+/// controllers on: a service's is such a group. False where others are in it, who are not ours to move.
+fn make_room(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join("cgroup.procs");
+    let own = std::process::id().to_string();
+    let inside = file::read(&path).map_err(|source| Error::Read { path, source })?;
+    if inside.trim() != own {
+        return Ok(false);
+    }
+    let leaf = dir.join(LEAF);
+    file::make_dir(&leaf).map_err(|source| refused(&leaf, source, |path, source| Error::Create { path, source }))?;
+    let attach = |path, source| Error::Attach { pid: std::process::id().cast_signed(), path, source };
+    file::write(&leaf.join("cgroup.procs"), &own).map_err(|source| refused(&leaf, source, attach))?;
+    Ok(true)
 }
 
 /// A new v1 cpuset is empty, and an empty one takes no process: what is empty gets what the group above has.

@@ -58,6 +58,7 @@ pub use self::hierarchy::{Hierarchies, Hierarchy, Version, warm_up};
 use self::limit::Setting;
 pub use self::oom::OomWatch;
 use self::place::Place;
+pub use self::place::delegated;
 pub use self::rdt::{CmtStats, L3CacheInfo, MbmStats, MemBwInfo, Rdt, RdtStats, rdt_available};
 pub use self::stats::{
     Blkio, BlkioEntry, Charge, Cpu, Cpuset, HugePages, Io, Memory, Pids, Pressure, Rdma, Stats, Waiting,
