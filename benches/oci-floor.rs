@@ -88,8 +88,9 @@ mod bundle {
             capabilities: DEFAULT_CAPABILITIES.into(),
             no_new_privileges: false,
             seccomp: Some(profile),
-            cgroup: cgroup.into(),
+            cgroup: Some(cgroup.into()),
             rootless: false,
+            last_group: i32::MAX as u32,
             blind: false,
         });
         let mut root = spec.root().clone().ok_or("the specification has no root")?;

@@ -18,6 +18,8 @@ use crate::{content, image, registry, snapshot, state, sys};
 pub struct Host {
     settings: Settings,
     rootless: bool,
+    #[cfg(target_os = "linux")]
+    ids: Option<sys::user::Ids>,
     db: OnceCell<Db>,
     content: OnceCell<content::Store>,
     images: OnceCell<image::Store>,
@@ -90,12 +92,12 @@ impl Host {
         };
         create(&settings.root)?;
         #[cfg(target_os = "linux")]
-        if !privileged {
-            sys::user::enter_user_namespace().map_err(|source| Error::UserNamespace { source })?;
-        }
+        let ids = (!privileged).then(sys::user::enter_user_namespace).transpose();
         Ok(Self {
             settings,
             rootless: !privileged,
+            #[cfg(target_os = "linux")]
+            ids: ids.map_err(|source| Error::UserNamespace { source })?,
             db: OnceCell::new(),
             content: OnceCell::new(),
             images: OnceCell::new(),
@@ -133,7 +135,8 @@ impl Host {
 
     /// The layers.
     pub fn snapshots(&self) -> Result<&Arc<snapshot::Store>, Error> {
-        once(&self.snapshots, || Ok(Arc::new(snapshot::Store::open(&self.settings.root.join("layers"))?)))
+        let open = || Ok(Arc::new(snapshot::Store::open(&self.settings.root.join(layers()))?));
+        once(&self.snapshots, open)
     }
 
     /// The client of all registries.
@@ -157,7 +160,7 @@ impl Host {
                 run: run.clone(),
                 wasm_cache: root.join("cache/wasm"),
                 arguments: vec!["--root".to_owned(), text(root), "--run-root".to_owned(), text(run)],
-                rootless: self.rootless,
+                ids: self.ids.clone(),
             };
             Ok(container::Store::new(self.db()?.clone(), self.snapshots()?.clone(), places))
         })
@@ -183,6 +186,16 @@ impl Host {
         }
         Ok(needed)
     }
+}
+
+/// The directory of the layers. A user who is alone owns all of their files, which would be wrong layers once there
+/// are other users to own them.
+fn layers() -> &'static str {
+    #[cfg(target_os = "linux")]
+    if sys::user::is_alone() {
+        return "layers-alone";
+    }
+    "layers"
 }
 
 fn once<T>(cell: &OnceCell<T>, open: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {

@@ -38,11 +38,13 @@ pub struct Intent {
     pub no_new_privileges: bool,
     /// The system calls it may make; `None` for all.
     pub seccomp: Option<LinuxSeccomp>,
-    /// Its cgroup, relative to the hierarchies' roots.
-    pub cgroup: PathBuf,
-    /// Whether an ordinary user makes it, in a user namespace that maps nothing but that user: what
-    /// the kernel then refuses is left out, and is not needed.
+    /// Its cgroup, relative to the hierarchies' roots; an ordinary user may have none.
+    pub cgroup: Option<PathBuf>,
+    /// Whether an ordinary user makes it, in a user namespace: what the kernel then refuses is left out, and is not
+    /// needed.
     pub rootless: bool,
+    /// The last group that there is: in a user namespace not all are.
+    pub last_group: u32,
     /// Whether its program sees nothing of its root filesystem but the binds, as a Wasm program does: it then
     /// needs none of the kernel's filesystems.
     pub blind: bool,
@@ -107,13 +109,16 @@ pub fn spec(intent: &Intent) -> Spec {
     let root = RootBuilder::default().path("rootfs").readonly(intent.readonly_rootfs).build().expect("complete");
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(intent.network))
-        .cgroups_path(intent.cgroup.clone())
         .resources(LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete"))
         .masked_paths(hidden(intent, &MASKED))
         .readonly_paths(hidden(intent, &READONLY))
         .sysctl(sysctls(intent));
     let linux = match &intent.seccomp {
         Some(seccomp) => linux.seccomp(seccomp.clone()),
+        None => linux,
+    };
+    let linux = match &intent.cgroup {
+        Some(path) => linux.cgroups_path(path.clone()),
         None => linux,
     };
     SpecBuilder::default()
@@ -157,21 +162,21 @@ fn hidden(intent: &Intent, paths: &[&str]) -> Vec<String> {
 
 /// Docker lets an unprivileged program ping and bind low ports, in a network namespace of its own.
 fn sysctls(intent: &Intent) -> HashMap<String, String> {
-    let own = [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")];
+    let ping = format!("0 {}", intent.last_group);
+    let own = [("net.ipv4.ping_group_range", ping), ("net.ipv4.ip_unprivileged_port_start", "0".to_owned())];
     match intent.network {
-        Network::None if !intent.rootless && !intent.blind => {
-            own.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-        }
+        Network::None if !intent.blind => own.map(|(key, value)| (key.to_owned(), value)).into(),
         _ => HashMap::new(),
     }
 }
 
 fn mounts(intent: &Intent) -> Vec<Mount> {
     const HARD: [&str; 3] = ["nosuid", "noexec", "nodev"];
-    // devpts names group 5, tty, which such a user namespace does not know; sysfs belongs to the owner
-    // of the network namespace, who on the host's network is not that user.
+    /// tty, in every distribution.
+    const TTY: u32 = 5;
     let devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
-    let devpts = if intent.rootless { &devpts[..5] } else { &devpts[..] };
+    let devpts = if intent.last_group < TTY { &devpts[..5] } else { &devpts[..] };
+    // sysfs belongs to the owner of the network namespace, who on the host's network is not that user.
     let foreign_sysfs = intent.rootless && intent.network == Network::Host;
     // Of the host's, all that is mounted below it has to be read-only as well (CVE-2023-25809).
     let (sysfs, source, readonly): (_, _, &[&str]) =
@@ -190,8 +195,8 @@ fn mounts(intent: &Intent) -> Vec<Mount> {
         let needed: &[&str] = if intent.terminal { &["/dev", "/dev/pts"] } else { &["/dev"] };
         mounts.retain(|mount| needed.iter().any(|path| mount.destination() == std::path::Path::new(path)));
     }
-    if intent.rootless {
-        // Such a user has no cgroup of its own to look at.
+    if intent.cgroup.is_none() {
+        // There is none of its own to look at, and the host's is not its business (CVE-2023-25809).
         mounts.retain(|mount| mount.destination() != std::path::Path::new("/sys/fs/cgroup"));
     }
     mounts.extend(intent.binds.iter().map(bind));
@@ -249,8 +254,9 @@ mod tests {
             capabilities: super::super::DEFAULT_CAPABILITIES.into(),
             no_new_privileges: false,
             seccomp: None,
-            cgroup: "/wherry/x".into(),
+            cgroup: Some("/wherry/x".into()),
             rootless: false,
+            last_group: i32::MAX as u32,
             blind: false,
         }
     }
@@ -264,6 +270,34 @@ mod tests {
         };
         assert!(has_net(Network::None));
         assert!(!has_net(Network::Host));
+    }
+
+    /// The options of a mount, if there is such a mount.
+    fn options(spec: &Spec, destination: &str) -> Option<Vec<String>> {
+        let mount =
+            spec.mounts().iter().flatten().find(|mount| mount.destination() == std::path::Path::new(destination))?;
+        mount.options().clone()
+    }
+
+    #[test]
+    fn an_ordinary_users_container_names_no_group_that_is_not_there() {
+        let of = |last_group| spec(&Intent { rootless: true, last_group, cgroup: None, ..intent(Network::None) });
+        let ping = |spec: &Spec| {
+            spec.linux().as_ref().unwrap().sysctl().as_ref().unwrap()["net.ipv4.ping_group_range"].clone()
+        };
+        let terminals = |spec: &Spec| options(spec, "/dev/pts").unwrap().contains(&"gid=5".to_owned());
+        let (alone, some) = (of(0), of(65536));
+        assert_eq!((ping(&alone).as_str(), ping(&some).as_str()), ("0 0", "0 65536"));
+        assert_eq!((terminals(&alone), terminals(&some)), (false, true));
+    }
+
+    #[test]
+    fn cgroups_are_seen_where_there_is_one_and_never_written() {
+        let of = |cgroup: Option<&str>| {
+            let spec = spec(&Intent { rootless: true, cgroup: cgroup.map(Into::into), ..intent(Network::Host) });
+            options(&spec, "/sys/fs/cgroup").map(|options| options.contains(&"ro".to_owned()))
+        };
+        assert_eq!((of(None), of(Some("/u/x"))), (None, Some(true)));
     }
 
     #[test]

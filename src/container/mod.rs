@@ -37,7 +37,7 @@ pub use user::{InvalidUser, MAX_ACCOUNT_FILE};
 use crate::error::{Failure, Kind};
 use crate::state::{ContainerRow, Db};
 use crate::task::State;
-use crate::{bundle, engine, image, snapshot, state, sys, task};
+use crate::{bundle, cgroup, engine, image, snapshot, state, sys, task};
 
 /// The containers of one data root.
 pub struct Store {
@@ -57,8 +57,8 @@ pub struct Places {
     pub wasm_cache: PathBuf,
     /// The arguments by which our binary, run again, finds this same data root.
     pub arguments: Vec<String>,
-    /// Whether an ordinary user owns all this.
-    pub rootless: bool,
+    /// The ids that there are, for an ordinary user.
+    pub ids: Option<sys::user::Ids>,
 }
 
 /// One container, as it was recorded, and what it is doing.
@@ -122,6 +122,8 @@ pub enum Error {
     Image(#[from] image::Error),
     #[error(transparent)]
     Bundle(#[from] bundle::Error),
+    #[error("cannot look for a cgroup")]
+    Cgroup(#[from] cgroup::Error),
     #[error("cannot run {program}")]
     Wasm { program: String, source: engine::wasm::Error },
     #[error("cannot start container {name}")]
@@ -147,6 +149,7 @@ impl Failure for Error {
             Self::Snapshot(source) => source.kind(),
             Self::Image(source) => source.kind(),
             Self::Bundle(source) => source.kind(),
+            Self::Cgroup(source) => source.kind(),
             Self::Wasm { source, .. } => source.kind(),
             Self::Start { source, .. } | Self::Task(source) => source.kind(),
         }
@@ -158,6 +161,7 @@ impl Failure for Error {
             Self::NotADirectory { .. } => {
                 Some("WASI grants directories; give the directory that the file is in".into())
             }
+            Self::User(source) => source.hint(),
             Self::State(source) => source.hint(),
             Self::Snapshot(source) => source.hint(),
             Self::Image(source) => source.hint(),

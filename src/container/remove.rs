@@ -17,7 +17,7 @@ impl Store {
         }
         if container.directory.exists() {
             let _lock = self.lock(container)?;
-            if !self.places.rootless && matches!(&container.status, Status::Exited(exit) if exit.error.is_some()) {
+            if matches!(&container.status, Status::Exited(exit) if exit.error.is_some()) {
                 task::forget(&container.directory)?;
             }
             container.record.rootfs.remove(&container.directory)?;

@@ -9,6 +9,7 @@ use super::{Container, Error, Status, Store};
 use crate::error::{Failure, Kind};
 use crate::sys;
 use crate::sys::process::{self, Identity};
+use crate::task;
 
 /// The signal that cannot be refused.
 const KILL: i32 = 9;
@@ -39,8 +40,16 @@ impl Store {
         };
         let failed = |source| Error::Sys { what: "signal the container", source };
         match process.open().map_err(failed)? {
-            Some(pidfd) if process::signal(pidfd.as_fd(), signal).map_err(failed)? => Ok(()),
-            _ => Err(self.find(&container.record.id)?.wrong("kill", None)),
+            Some(pidfd) => match process::signal(pidfd.as_fd(), signal) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(self.find(&container.record.id)?.wrong("kill", None)),
+                // It is another user of another user namespace than this process's; its supervisor's is the same.
+                Err(error) if error.errno() == Some(libc::EPERM) => {
+                    Ok(task::signal(&self.run_directory_of(&container.record.id), signal)?)
+                }
+                Err(error) => Err(failed(error)),
+            },
+            None => Err(self.find(&container.record.id)?.wrong("kill", None)),
         }
     }
 
@@ -73,8 +82,8 @@ impl Store {
         {
             ends_within(&handle, None)?;
         }
-        match crate::task::State::settled(&container.directory)? {
-            Some(crate::task::State::Exited(exit)) => Ok(exit.code),
+        match task::State::settled(&container.directory)? {
+            Some(task::State::Exited(exit)) => Ok(exit.code),
             state => Ok(Status::of(state, true).exit_code()),
         }
     }

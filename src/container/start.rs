@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Container, Error, Record, Status, Store, files, io, user};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
+use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
 use crate::sys::lock::FileLock;
 use crate::sys::pty;
@@ -61,7 +62,6 @@ impl Store {
             terminal: record.config.tty.then(|| options.size.unwrap_or(pty::Size { rows: 24, columns: 80 })),
             stdin: record.config.open_stdin,
             attached: options.attached,
-            rootless: self.places.rootless,
             cleanup: record.host_config.auto_remove.then(cleanup),
         }
     }
@@ -70,6 +70,10 @@ impl Store {
         let Record { id, config, host_config, engine, .. } = &container.record;
         let network = if host_config.network_mode == "host" { Network::Host } else { Network::None };
         let who = user::resolve(root.as_fd(), &config.user)?;
+        let last_group = match &self.places.ids {
+            None => user::MAX_ID,
+            Some(ids) => user::check_mapped(&who.user, ids).map(|()| (ids.groups - 1).min(user::MAX_ID))?,
+        };
         let mut binds: Vec<Bind> = host_config.binds.iter().map(|b| parse_bind(b)).collect();
         match engine {
             Engine::Linux => binds.extend(files::write(&container.directory, &container.record, network)?),
@@ -92,10 +96,23 @@ impl Store {
             seccomp: if security("seccomp=unconfined") { None } else { profile() },
             // A Wasm program makes no system calls of its own; its engine needs no privilege.
             capabilities: if *engine == Engine::Wasm { Default::default() } else { capabilities },
-            cgroup: Path::new("/wherry").join(id),
-            rootless: self.places.rootless,
+            cgroup: self.cgroup(id)?,
+            rootless: self.places.ids.is_some(),
+            last_group,
             blind: *engine == Engine::Wasm,
         })
+    }
+
+    /// Where the container's cgroup is to be. An ordinary user has one where groups are delegated to them.
+    fn cgroup(&self, id: &str) -> Result<Option<PathBuf>, Error> {
+        if self.places.ids.is_none() {
+            return Ok(Some(Path::new("/wherry").join(id)));
+        }
+        match Hierarchies::detect() {
+            Ok(hierarchies) => Ok(cgroup::delegated(hierarchies, &format!("wherry-{id}"))?),
+            Err(cgroup::Error::NotMounted) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -11,12 +11,13 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use crate::bundle::User;
 use crate::error::{Failure, Kind};
+use crate::sys::user::Ids;
 
 /// The largest account file that is read. Real ones have some kilobytes.
 pub const MAX_ACCOUNT_FILE: u64 = 4 << 20;
 
 /// The largest id: 4294967295 means "no change" to setuid(2), and Docker stops at 2³¹ − 1.
-const MAX_ID: u32 = i32::MAX as u32;
+pub(super) const MAX_ID: u32 = i32::MAX as u32;
 
 /// A `USER` that means nobody.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +31,32 @@ pub enum InvalidUser {
     OutOfRange { text: String },
     #[error("cannot read {file} of the image: {problem}")]
     File { file: &'static str, problem: String },
+    #[error("there is no {what} {id} without root: {count} ids are mapped")]
+    NotMapped { what: &'static str, id: u32, count: u32, advice: String },
 }
 
 impl Failure for InvalidUser {
     fn kind(&self) -> Kind {
         Kind::InvalidArgument
     }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotMapped { advice, .. } => Some(advice.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Whether an ordinary user's namespace has all the ids of a user.
+pub(super) fn check_mapped(user: &User, ids: &Ids) -> Result<(), InvalidUser> {
+    let longer = || "longer ranges in /etc/subuid and /etc/subgid would have it".to_owned();
+    let check = |what, id: u32, count: u32| match id < count {
+        true => Ok(()),
+        false => Err(InvalidUser::NotMapped { what, id, count, advice: ids.lack.clone().unwrap_or_else(longer) }),
+    };
+    check("user", user.uid, ids.users)?;
+    [user.gid].iter().chain(&user.groups).try_for_each(|gid| check("group", *gid, ids.groups))
 }
 
 /// A user, and the home that its account names.
@@ -167,6 +188,24 @@ mod tests {
             ["4294967296", "4294967295", "2147483648", "-1", "+1", "nobody", "1.0", " 1", "huge", "app:nogroup", "1:-1"]
         {
             assert!(who(typed).is_err(), "USER {typed:?} gave {:?}", who(typed));
+        }
+    }
+
+    #[test]
+    fn a_user_has_to_be_mapped() {
+        let user = |uid, gid, groups: &[u32]| User { uid, gid, groups: groups.to_vec() };
+        let alone = Ids { users: 1, groups: 1, lack: Some("ask".into()) };
+        let some = Ids { users: 1001, groups: 51, lack: None };
+        check_mapped(&User::default(), &alone).unwrap();
+        check_mapped(&user(1000, 50, &[10]), &some).unwrap();
+        assert_eq!(check_mapped(&user(1, 0, &[]), &alone).unwrap_err().hint().as_deref(), Some("ask"));
+        for (user, problem) in [
+            (user(1001, 0, &[]), "no user 1001"),
+            (user(0, 51, &[]), "no group 51"),
+            (user(0, 0, &[1, 60]), "no group 60"),
+        ] {
+            let error = check_mapped(&user, &some).unwrap_err();
+            assert!(error.to_string().contains(problem) && error.hint().is_some(), "{error}");
         }
     }
 

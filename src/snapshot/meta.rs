@@ -40,11 +40,12 @@ impl Powers {
     }
 }
 
-/// Whether this user namespace maps a single user, so that there is nobody to give a file to.
+/// Whether there is nobody to give a file to.
 fn is_alone() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let sizes = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
-    sizes.sum::<u64>() == 1
+    #[cfg(target_os = "linux")]
+    return sys::user::is_alone();
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 /// The process's umask, which umask(2) could tell only by changing it under all threads; everything where

@@ -17,9 +17,14 @@ pub use super::user::Range;
 ///
 /// A child is born into it, which waits while its maps are written and is gone when this returns.
 pub fn user_namespace(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
+    user_namespace_by(|pid| super::user::write_maps(&pid.to_string(), users, groups))
+}
+
+/// The same, with the maps that `map` writes for the process that it is told.
+pub(super) fn user_namespace_by(map: impl FnOnce(i32) -> Result<()>) -> Result<OwnedFd> {
     let (wait, go) = named(pipe_with(PipeFlags::CLOEXEC), || "pipe2(O_CLOEXEC)".into())?;
     let (pid, pidfd) = born_waiting(&wait, &go)?;
-    let made = super::user::write_maps(&pid.to_string(), users, groups).and_then(|()| {
+    let made = map(pid).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");
         named(File::open(&path), || format!("open({path:?})")).map(OwnedFd::from)
     });
@@ -29,7 +34,7 @@ pub fn user_namespace(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
 }
 
 /// A child in a user namespace of its own, which ends when `go` is closed, by whatever end of ours.
-fn born_waiting(wait: &OwnedFd, go: &OwnedFd) -> Result<(libc::c_long, OwnedFd)> {
+fn born_waiting(wait: &OwnedFd, go: &OwnedFd) -> Result<(i32, OwnedFd)> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain data for which zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -54,7 +59,7 @@ fn born_waiting(wait: &OwnedFd, go: &OwnedFd) -> Result<(libc::c_long, OwnedFd)>
         return named(Err(io::Error::last_os_error()), || "clone3(CLONE_NEWUSER)".into());
     }
     // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor that nobody else owns.
-    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 #[cfg(test)]

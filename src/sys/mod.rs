@@ -41,6 +41,8 @@ pub mod signal;
 #[cfg(target_os = "linux")]
 pub mod socket;
 #[cfg(target_os = "linux")]
+pub mod subid;
+#[cfg(target_os = "linux")]
 pub mod time;
 #[cfg(target_os = "linux")]
 pub mod user;

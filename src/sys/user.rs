@@ -1,12 +1,14 @@
 //! Users, groups and the user namespaces that map them (user_namespaces(7)).
 
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Gid, Uid};
 
-use super::process::unshare;
-use super::{Error, Result, caps, named};
+use super::process::{enter, ns, unshare};
+use super::{Error, Result, caps, idmap, named, subid};
 
 /// A range of ids: the first inside, the first outside, how many.
 pub type Range = (u32, u32, u32);
@@ -33,13 +35,67 @@ pub fn become_user(uid: u32, gid: u32) -> Result<()> {
     named(rustix::thread::set_thread_res_uid(user, user, user), || format!("setresuid({uid})"))
 }
 
-/// Enters a user namespace in which the calling user is root, alone, and a mount namespace to go with it.
+/// The ids of a user namespace that an ordinary user has entered: those from 0 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// How many users.
+    pub users: u32,
+    /// How many groups.
+    pub groups: u32,
+    /// Where there is one of each: why, as advice.
+    pub lack: Option<String>,
+}
+
+/// Enters a user namespace in which the calling user is root, and a mount namespace to go with it. Where the
+/// administrator has given the user ranges of ids (subuid(5)), they follow; else the user is alone.
 /// The caller must be single-threaded (unshare(2), CLONE_NEWUSER).
-pub fn enter_user_namespace() -> Result<()> {
+pub fn enter_user_namespace() -> Result<Ids> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
-    write("self", "setgroups", "deny\n")?;
-    write_maps("self", &[(0, uid, 1)], &[(0, gid, 1)])
+    match ranges(uid, gid).and_then(|(users, groups)| enter_ranges(&users, &groups)) {
+        Ok(ids) => Ok(ids),
+        Err(lack) => {
+            unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
+            write("self", "setgroups", "deny\n")?;
+            write_maps("self", &[(0, uid, 1)], &[(0, gid, 1)])?;
+            Ok(Ids { users: 1, groups: 1, lack: Some(lack) })
+        }
+    }
+}
+
+/// The maps with the ranges of a user, or why there are none.
+fn ranges(uid: u32, gid: u32) -> std::result::Result<(Vec<Range>, Vec<Range>), String> {
+    let read = |path: &str| subid::read(Path::new(path)).map_err(|error| crate::error::chain(&error));
+    let passwd = read("/etc/passwd")?;
+    let name = subid::name(&passwd, uid);
+    let (users, groups) = (read("/etc/subuid")?, read("/etc/subgid")?);
+    let maps = (subid::map(&users, name, uid, uid), subid::map(&groups, name, uid, gid));
+    if maps.0.len() > 1 && maps.1.len() > 1 {
+        return Ok(maps);
+    }
+    let name = name.map_or_else(|| uid.to_string(), str::to_owned);
+    Err(format!("no range of ids: add {name}:100000:65536 to /etc/subuid and /etc/subgid, and install uidmap"))
+}
+
+/// Enters a namespace with these maps. They are written from outside of it, for a child that waits in it.
+fn enter_ranges(users: &[Range], groups: &[Range]) -> std::result::Result<Ids, String> {
+    let made = idmap::user_namespace_by(|pid| map_ids(pid, users, groups));
+    let entered =
+        made.and_then(|namespace| enter(namespace.as_fd(), ns::USER)).and_then(|()| unshare(libc::CLONE_NEWNS));
+    let count = |ranges: &[Range]| ranges.iter().map(|(_, _, count)| count).sum();
+    match entered {
+        Ok(()) => Ok(Ids { users: count(users), groups: count(groups), lack: None }),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+            Err("the ranges of ids in /etc/subuid and /etc/subgid need newuidmap and newgidmap: install uidmap".into())
+        }
+        Err(error) => Err(format!("the ranges of ids cannot be used: {}", crate::error::chain(&error))),
+    }
+}
+
+/// Whether this user namespace has a single user, so that there is nobody else to be, or to give a file to.
+pub fn is_alone() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let sizes = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    sizes.sum::<u64>() == 1
 }
 
 /// Maps the ids of the user namespace that process `pid` was born into.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 pub use forget::forget;
 pub use launch::{Launched, launch};
-pub use relay::{Attachment, End, relay};
+pub use relay::{Attachment, End, relay, signal};
 use serde::{Deserialize, Serialize};
 pub use state::{Exit, State};
 pub use supervise::supervise;
@@ -37,6 +37,9 @@ use crate::sys::{self, pty};
 
 /// The name under which the binary is executed to supervise a container.
 pub const SUPERVISE: &str = "wherry-supervise";
+
+/// The socket of a supervisor, in the directory for what a reboot may forget.
+const ATTACH: &str = "attach.sock";
 
 /// What the supervisor is told; the root filesystem's mount and the compiled program come with it as files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,8 +56,6 @@ pub struct Orders {
     pub stdin: bool,
     /// Whether the launcher stays attached; the input then ends when it goes away.
     pub attached: bool,
-    /// Whether an ordinary user runs it, who has no cgroup to put it into.
-    pub rootless: bool,
     /// The arguments with which our binary removes the container after its end, if it is to be removed.
     pub cleanup: Option<Vec<String>>,
 }

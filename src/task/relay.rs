@@ -5,11 +5,12 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::wire::{self, Kind, Parsed};
-use super::{Error, Launched};
+use super::{ATTACH, Error, Launched};
 use crate::sys::{self, process, pty};
 
 /// The signals that a user's shell or terminal sends and the program should get.
@@ -50,6 +51,15 @@ struct Relay<'a> {
     stdin: bool,
     keys: Option<usize>,
     interrupts: usize,
+}
+
+/// Has the supervisor whose socket is in `run` signal its program, for who may not do that directly.
+pub fn signal(run: &Path, number: i32) -> Result<(), Error> {
+    let mut frame = Vec::new();
+    wire::put(&mut frame, Kind::Signal, &[number as u8]);
+    let sent = sys::socket::connect(&run.join(ATTACH))
+        .and_then(|mut socket| sys::named(socket.write_all(&frame), || format!("write({} bytes)", frame.len())));
+    sent.map_err(|source| Error::Sys { what: "reach the container's supervisor", source })
 }
 
 /// Connects this process's streams to the container until it ends or the user leaves.

@@ -136,10 +136,10 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
     let log = Writer::open(&orders.directory.join("log"));
     let log = sys::named(log, || "open(\"log\")".into()).map_err(sys_failed("open the container's log"))?;
     let wasm = program.map(wasm::Compiled::inherited).transpose().map_err(|e| StartFailure::general(&e))?;
-    let socket_path = orders.run.join("attach.sock");
+    let socket_path = orders.run.join(super::ATTACH);
     let listener = listen(&socket_path).map_err(sys_failed("listen for clients"))?;
     let plumbing = Plumbing::lay(orders).map_err(sys_failed("make the container's streams"))?;
-    let cgroup = make_cgroup(orders, &bundle)?;
+    let cgroup = make_cgroup(&bundle)?;
     let id = orders.directory.file_name().unwrap_or_default().to_string_lossy();
     let request = Request {
         bundle: &bundle,
@@ -192,9 +192,9 @@ fn listen(path: &Path) -> sys::Result<UnixListener> {
     Ok(listener)
 }
 
-fn make_cgroup(orders: &Orders, bundle: &Bundle) -> Result<Option<Cgroup>, StartFailure> {
+fn make_cgroup(bundle: &Bundle) -> Result<Option<Cgroup>, StartFailure> {
     let linux = bundle.spec().linux().clone().unwrap_or_default();
-    let Some(path) = linux.cgroups_path().as_ref().filter(|_| !orders.rootless) else { return Ok(None) };
+    let Some(path) = linux.cgroups_path() else { return Ok(None) };
     let resources = linux.resources().clone().unwrap_or_default();
     let made = Hierarchies::detect().and_then(|hierarchies| Cgroup::create(hierarchies, path, &resources));
     made.map(Some).map_err(|e| StartFailure::general(&e))
@@ -299,8 +299,7 @@ impl Task {
         let input = self.input.as_ref();
         for client in &self.clients {
             let mut interest = PollFlags::empty();
-            // What a client sends is not read while the program has not taken what was sent before.
-            interest.set(PollFlags::IN, input.is_none_or(|i| i.pending.len() < wire::MAX_PAYLOAD));
+            interest.set(PollFlags::IN, self.hears(client));
             interest.set(PollFlags::OUT, !client.outgoing.is_empty());
             fds.push(PollFd::new(&client.stream, interest));
         }
@@ -312,6 +311,12 @@ impl Task {
         let ready = |at: usize| found && !fds[at].revents().is_empty();
         let outputs = (0..outputs.len()).map(|at| ready(2 + at)).collect();
         Ready { exited: ready(0), listener: ready(1), outputs }
+    }
+
+    /// Whether what a client sends is read: the launcher, whose is the input, is not heard while the program has not
+    /// taken what was sent before.
+    fn hears(&self, client: &Client) -> bool {
+        !client.launcher || self.input.as_ref().is_none_or(|input| input.pending.len() < wire::MAX_PAYLOAD)
     }
 
     fn pump_outputs(&mut self, ready: &[bool]) {
@@ -381,7 +386,7 @@ impl Task {
     fn serve_clients(&mut self) {
         let mut clients = std::mem::take(&mut self.clients);
         for client in &mut clients {
-            if self.input.as_ref().is_none_or(|i| i.pending.len() < wire::MAX_PAYLOAD) {
+            if self.hears(client) {
                 client.receive();
             }
             while let Some((kind, payload)) = client.next_frame() {
