@@ -121,3 +121,16 @@ pub(super) fn receive<T: for<'de> Deserialize<'de>>(socket: &OwnedFd) -> Result<
     let message = serde_json::from_slice(&packet[..count]).ok();
     Ok(message.map(|message| (message, fds.into_iter().next())))
 }
+
+/// Why the child gave up, if it has said so. What else goes wrong with it then, like speaking to it or moving it into
+/// its cgroup, only follows from that.
+pub(super) fn why(socket: &OwnedFd) -> Option<Failed> {
+    while sys::ready::is_readable(socket) {
+        match receive::<FromInit>(socket) {
+            Ok(Some((FromInit::Failed(failed), _))) => return Some(failed),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+    None
+}

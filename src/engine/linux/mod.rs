@@ -243,8 +243,9 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     match reached {
         Ok(()) => Ok(created),
         Err(error) => {
+            let why = handshake::why(&created.socket).map_or(error, Error::from);
             created.abandon();
-            Err(error)
+            Err(why)
         }
     }
 }
