@@ -46,6 +46,8 @@ pub fn waits(directory: &Path) -> bool {
 /// Opens the gate of the container whose init is `init`, and returns when its program runs, or why it does not.
 pub fn start(directory: &Path, init: Identity, about: &About<'_>) -> Result<(), Error> {
     let failed = |source| Error::Sys { what: "reach the container's init process", source };
+    // Before it is let go: a program may end faster than it is looked up.
+    let pidfd = init.open().map_err(failed)?.ok_or(Error::Started)?;
     let place = open(directory).map_err(failed)?;
     let socket = sys::socket::connect_packets(place.as_fd(), SOCKET).map_err(|_| Error::Started)?;
     handshake::send(&socket, &ToInit::Start, &[]).map_err(|_| Error::Started)?;
@@ -54,7 +56,6 @@ pub fn start(directory: &Path, init: Identity, about: &About<'_>) -> Result<(), 
         Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
         _ => return Err(Error::Started),
     }
-    let pidfd = init.open().map_err(failed)?.ok_or(Error::Started)?;
     super::see_it_run(&socket, pidfd.as_fd(), init.pid, Listener::of(about))?;
     // The init has no name for it any more; a failure would leave a socket that nobody answers.
     let gone = rustix::fs::unlinkat(&place, SOCKET, rustix::fs::AtFlags::empty());
