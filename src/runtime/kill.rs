@@ -14,7 +14,7 @@ use crate::sys::signal;
 const KILL: i32 = 9;
 
 static FLAGS: [Flag; 2] = [
-    switch("all", Some('a'), "send the signal to every process of the container").hidden(),
+    switch("all", Some('a'), "send the signal to every process of the container"),
     switch("regex", Some('r'), "kill every container whose id matches the expression given"),
 ];
 

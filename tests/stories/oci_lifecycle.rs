@@ -52,6 +52,19 @@ fn a_created_container_can_be_deleted_and_its_program_never_runs() {
 }
 
 #[test]
+fn a_program_that_ends_at_once_was_started() {
+    let oci = Oci::new();
+    for _ in 0..20 {
+        let id = oci.id("short");
+        let bundle = oci.bundle_with(&id, "", |config| config["process"]["args"] = serde_json::json!(["true"]));
+        oci.create(&id, &bundle);
+        oci.ok(["start", &id]);
+        oci.until(&id, "stopped");
+        oci.ok(["delete", &id]);
+    }
+}
+
+#[test]
 fn delete_with_force_ends_what_runs() {
     let oci = Oci::new();
     let id = oci.id("forced");
