@@ -258,6 +258,11 @@ impl Failure for Error {
                 "that group has handed controllers on to groups below, so it takes no process itself: go into one of those"
                     .into(),
             ),
+            Self::Limit { field, source, .. }
+                if field.ends_with("realtimeRuntime") && source.errno() == Some(libc::EINVAL) =>
+            {
+                Some("a group gets realtime out of what the group above has: set cpu.rt_runtime_us there first".into())
+            }
             Self::Limit { source, .. } if source.errno() == Some(libc::EBUSY) => {
                 Some("more than that is in use, and the kernel cannot take it back".into())
             }

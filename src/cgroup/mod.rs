@@ -281,9 +281,14 @@ impl Cgroup {
         stats::read(|controller| self.dir_of(controller))
     }
 
-    /// Watches for processes that the kernel kills because the group's memory is full.
+    /// Watches for processes that the kernel kills because the group's memory is full; None where memory is not
+    /// counted.
     pub fn oom(&self) -> Result<Option<OomWatch>, Error> {
-        self.dir_of("memory").map(|(version, dir)| OomWatch::new(version, dir)).transpose()
+        match self.dir_of("memory").map(|(version, dir)| OomWatch::new(version, dir)) {
+            // A v2 group that does not have the controller has none of its files.
+            Some(Err(Error::Read { source, .. })) if file::is_missing(&source) => Ok(None),
+            other => other.transpose(),
+        }
     }
 
     /// Stops every process of the group; returns when all have stopped.

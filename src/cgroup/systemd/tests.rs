@@ -344,6 +344,53 @@ fn limits_are_what_systemd_shows() {
     unit.stop().unwrap();
 }
 
+/// Starts a systemd of the user 65534, and returns the socket of its bus.
+fn a_users_systemd() -> PathBuf {
+    let runtime = Path::new("/run/user/65534");
+    std::fs::create_dir_all(runtime).unwrap();
+    std::os::unix::fs::chown(runtime, Some(65534), Some(65534)).unwrap();
+    let unit = "[Unit]\nDefaultDependencies=no\n[Service]\nUser=65534\nType=notify\nDelegate=yes\nSlice=user-65534.slice\n\
+        Environment=XDG_RUNTIME_DIR=/run/user/65534 HOME=/tmp\nExecStart=/lib/systemd/systemd --user --unit=dbus.socket\n";
+    std::fs::write("/etc/systemd/system/user-systemd.service", unit).unwrap();
+    for args in [&["daemon-reload"][..], &["start", "user-systemd.service"]] {
+        assert!(Command::new("systemctl").args(args).status().unwrap().success());
+    }
+    runtime.join("bus")
+}
+
+#[test]
+fn a_users_systemd_makes_groups_without_root() {
+    if !inside("cgroup::systemd::tests::a_users_systemd_makes_groups_without_root", Inside::Unified) {
+        return;
+    }
+    let machine = Hierarchies::detect().unwrap();
+    let manager = Manager::Systemd(Bus::User { socket: a_users_systemd() });
+    let work = || {
+        // Only this thread becomes the user.
+        let nobody = rustix::process::Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let mut children = [sleeper(), sleeper()];
+        let path = manager.default_path("web");
+        let resources = LinuxResources::default();
+        let cgroup = Cgroup::create_by(&manager, machine, &path, &resources, &HashMap::new()).unwrap();
+        for child in &children {
+            cgroup.attach(child.id() as i32).unwrap();
+            let group = group_of(child);
+            assert!(group.ends_with("/user-systemd.service/user.slice/wherry-web.scope"), "{group}");
+        }
+        assert!(cgroup.dir_fd().unwrap().is_none());
+        cgroup.freeze().unwrap();
+        cgroup.thaw().unwrap();
+        cgroup.kill().unwrap();
+        for child in &mut children {
+            child.wait().unwrap();
+        }
+        cgroup.remove().unwrap();
+        assert!(!cgroup.exists());
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+}
+
 #[test]
 fn what_systemd_refuses_is_told() {
     if !inside("cgroup::systemd::tests::what_systemd_refuses_is_told", Inside::Unified) {

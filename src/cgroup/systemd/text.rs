@@ -355,6 +355,15 @@ mod tests {
         assert!(parse(&format!("@{} 1", "(".repeat(100_000))).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r#"[@a-z0-9'"\[\]()<>, .\\é-]{0,24}"#) {
+            if let Ok(value) = parse(&text) {
+                proptest::prop_assert!(!value.signature().is_empty());
+            }
+        }
+    }
+
     #[test]
     fn seconds_become_microseconds() {
         for (seconds, micro) in [("5", 5_000_000), ("uint64 1", 1_000_000), ("0.25", 250_000), ("byte 2", 2_000_000)] {

@@ -407,6 +407,23 @@ mod tests {
         assert_eq!((read.kind, read.answers, read.values().unwrap()), (Kind::Answer, 7, version.to_vec()));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = Message::length(&bytes);
+            if let Ok(message) = Message::parse(&bytes) {
+                let _ = message.values();
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(number: u64, text in "[^\0]{0,40}", on: bool) {
+            let values = [Value::U64(number), Value::Str(text), Value::Bool(on), Value::Byte(number as u8)];
+            let read = Message::parse(&message(2, vec![(5, Value::U32(1))], &values)).unwrap();
+            proptest::prop_assert_eq!(read.values().unwrap(), values);
+        }
+    }
+
     #[test]
     fn bytes_that_are_no_message_are_refused() {
         let good = message(3, vec![(4, Value::str("a.b"))], &[Value::str("why")]);
