@@ -66,8 +66,8 @@ impl Covers<'_> {
 /// An empty, read-only filesystem.
 fn empty(label: Option<&str>) -> sys::Result<OwnedFd> {
     let label = label.map(|label| ("context", Some(label)));
-    let options = [("nr_blocks", Some("1")), ("nr_inodes", Some("1")), ("mode", Some("555"))];
-    let options = options.into_iter().chain(label).collect();
+    // Its root is its only inode, so that nobody who might make it writable could fill it.
+    let options = [("nr_inodes", Some("1"))].into_iter().chain(label).collect();
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     Filesystem { typ: "tmpfs", source: "tmpfs".as_ref(), options, attributes }.detached()
 }

@@ -1,6 +1,28 @@
 //! What is decided without the kernel.
 
+use proptest::prelude::*;
+
 use super::*;
+
+proptest! {
+    #[test]
+    fn no_spelling_of_a_path_gets_a_tmpfs_over_procfs(
+        parts in prop::collection::vec(prop::sample::select(vec!["proc", "..", ".", "", "a", "self", "uptime"]), 0..7),
+        absolute in any::<bool>(),
+    ) {
+        let bundle = Bundle::at(Path::new("/bundle"));
+        let destination = format!("{}{}", if absolute { "/" } else { "" }, parts.join("/"));
+        let mut real = Vec::new();
+        for part in parts.iter().filter(|part| !matches!(**part, "" | ".")) {
+            match *part {
+                ".." => real.truncate(real.len().saturating_sub(1)),
+                name => real.push(name),
+            }
+        }
+        let may = !real.is_empty() && (real[0] != "proc" || real == ["proc", "uptime"]);
+        prop_assert_eq!(bundle.parse(tmpfs(&destination, "")).is_ok(), may, "{}", destination);
+    }
+}
 
 #[test]
 fn what_is_mounted_follows_from_type_and_options() {
