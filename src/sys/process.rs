@@ -121,6 +121,25 @@ pub fn sealed_self() -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// The same handle for an ordinary user, who may make mounts only in a user namespace: a child makes it in one.
+fn sealed_in_user_namespace() -> Result<OwnedFd> {
+    let (ours, theirs) = super::socket::packet_pair()?;
+    let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64;
+    let child = clone(flags, None, || {
+        close_in_child(ours.as_fd());
+        let sent = sealed_self().and_then(|sealed| super::socket::send_with_fds(&theirs, b"sealed", &[sealed.as_fd()]));
+        i32::from(sent.is_err())
+    })?;
+    drop(theirs);
+    let received = super::socket::receive_with_fds(&ours, &mut [0; 8]);
+    reap(child.pidfd.as_fd())?;
+    let refused = || Error {
+        call: "open_tree(\"/proc/self/exe\", OPEN_TREE_CLONE) in a user namespace".into(),
+        source: io::Error::from(io::ErrorKind::PermissionDenied),
+    };
+    received?.1.pop().ok_or_else(refused)
+}
+
 /// Executes our own binary again, with these arguments and this environment, from a handle that cannot be written
 /// ([`sealed_self`]); returns when that is how this process was executed already, or when the binary is on a
 /// read-only filesystem anyway.
@@ -138,7 +157,10 @@ pub fn ensure_sealed(
     if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Ok(());
     }
-    let sealed = sealed_self()?;
+    let sealed = match sealed_self() {
+        Err(error) if error.errno() == Some(libc::EPERM) => sealed_in_user_namespace()?,
+        sealed => sealed?,
+    };
     let c_strings = |strings: &mut dyn Iterator<Item = OsString>| -> Vec<CString> {
         strings.filter_map(|text| CString::new(text.into_encoded_bytes()).ok()).collect()
     };

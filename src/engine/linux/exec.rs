@@ -56,7 +56,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     // The new process is born among the container's: none of them must get at it while it is still ours.
     sys::process::hide().map_err(failed("hide from the container"))?;
     let mut flags = namespaces(about.spec);
-    if flags & ns::USER != 0 && !rustix::process::geteuid().is_root() {
+    let moves_in = flags & ns::USER != 0 && !rustix::process::geteuid().is_root();
+    if moves_in {
         // An ordinary user has no rights over the others before; this process is not needed outside any more.
         enter(target.as_fd(), ns::USER).map_err(failed("join the container's user namespace"))?;
         flags &= !ns::USER;
@@ -72,7 +73,9 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
         sys::process::close_in_child(ours.as_fd());
         main(plan, &affinity, target.as_fd(), flags, stdio, &theirs, &options)
     });
-    away.back()?;
+    if !moves_in {
+        away.back()?;
+    }
     drop(theirs);
     let child = child.map_err(failed("clone the new process"))?;
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
