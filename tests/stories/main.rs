@@ -16,6 +16,7 @@ mod oci_foreground;
 mod oci_kill;
 mod oci_lifecycle;
 mod oci_limits;
+mod oci_ranges;
 mod oci_rootless;
 mod oci_words;
 mod pull;

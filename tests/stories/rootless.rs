@@ -12,20 +12,21 @@ use tempfile::TempDir;
 use crate::support::{PATIENCE, eventually, images, process};
 
 /// Somebody without an account, unless a test makes one.
-const USER: u32 = 4242;
+pub const USER: u32 = 4242;
 
 /// What such an account is given.
-const RANGE: &str = "porter:200000:65536\n";
+pub const RANGE: &str = "porter:200000:65536\n";
 
 /// A home of that user, with a copy of wherry that it can reach.
-struct Ordinary {
-    home: TempDir,
+pub struct Ordinary {
+    /// Where all of it is.
+    pub home: TempDir,
     /// What a shell does, as root and in a mount namespace of its own, before it becomes the user.
-    before: String,
+    pub before: String,
 }
 
 impl Ordinary {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("wherry-rootless-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).unwrap();
         chown(home.path(), Some(USER), Some(USER)).unwrap();
@@ -34,7 +35,7 @@ impl Ordinary {
     }
 
     /// The same with an account, and with what /etc/subuid and /etc/subgid say.
-    fn with_ranges(subids: &str) -> Self {
+    pub fn with_ranges(subids: &str) -> Self {
         let mut user = Self::new();
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         let passwd = format!("{passwd}porter:x:{USER}:{USER}::{}:/bin/sh\n", user.home.path().display());
@@ -47,7 +48,7 @@ impl Ordinary {
     }
 
     /// The same, who is in the `own` of a group, on a machine with nothing but cgroup v2.
-    fn in_cgroup(mut self, group: &Group) -> Self {
+    pub fn in_cgroup(mut self, group: &Group) -> Self {
         let own = group.path.join("own");
         self.before += &format!("echo $$ >{}/cgroup.procs\nmount -t cgroup2 cgroup2 /sys/fs/cgroup\n", own.display());
         self
@@ -64,7 +65,7 @@ impl Ordinary {
         self.command(args).output().expect("unshare starts")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let user = format!("exec setpriv --reuid {USER} --regid {USER} --clear-groups -- \"$@\"");
         let mut command = Command::new("unshare");
         command
@@ -81,17 +82,31 @@ impl Ordinary {
 
     /// A command that fails; its standard error.
     #[track_caller]
-    fn refused(&self, args: &[&str], code: i32) -> String {
+    pub fn refused(&self, args: &[&str], code: i32) -> String {
         let output = self.call(args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.call(args);
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        // What a failed test has left, as the directory goes.
+        for (list, remove) in
+            [(&["ps", "-aq"][..], &["rm", "--force"][..]), (&["oci", "list", "-q"], &["oci", "delete", "--force"])]
+        {
+            let left = self.call(list);
+            for id in String::from_utf8_lossy(&left.stdout).lines() {
+                self.call(&[remove, &[id]].concat());
+            }
+        }
     }
 }
 
@@ -208,12 +223,13 @@ fn a_range_that_comes_later_finds_no_files_of_the_wrong_owner() {
 }
 
 /// A cgroup in the machine's unified hierarchy, and `own` in it.
-struct Group {
-    path: PathBuf,
+pub struct Group {
+    /// Its directory.
+    pub path: PathBuf,
 }
 
 impl Group {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let mount = mounts.into_iter().find(|at| fs::exists(format!("{at}/cgroup.controllers")).unwrap());
         let mount = mount.expect("systemd mounts a unified hierarchy");
@@ -230,7 +246,7 @@ impl Group {
     }
 
     /// Delegates a group below, or with an empty name this one, to the user (cgroups(7), "delegation").
-    fn delegate(&self, name: &str) {
+    pub fn delegate(&self, name: &str) {
         let group = self.path.join(name);
         for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             chown(group.join(file), Some(USER), Some(USER)).unwrap();
@@ -238,7 +254,7 @@ impl Group {
     }
 
     /// The groups that exist now in one of these.
-    fn below(&self, name: &str) -> Vec<String> {
+    pub fn below(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path.join(name)).unwrap().flatten();
         let dirs = entries.filter(|entry| entry.file_type().unwrap().is_dir());
         dirs.map(|entry| entry.file_name().into_string().unwrap()).collect()
@@ -247,8 +263,14 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        eventually("the group is empty", || fs::remove_dir(self.path.join("own")).ok());
-        eventually("the group is empty", || fs::remove_dir(&self.path).ok());
+        if std::thread::panicking() {
+            return;
+        }
+        for name in ["own/wherry", "own", ""] {
+            let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            let remove = || fs::remove_dir(self.path.join(name)).or_else(|e| if gone(e) { Ok(()) } else { Err(()) });
+            eventually("the group is empty", || remove().ok());
+        }
     }
 }
 

@@ -158,6 +158,12 @@ pub enum Error {
         /// The call that failed.
         source: sys::Error,
     },
+    /// The users of a new user namespace cannot be mapped.
+    #[error("cannot map the users of the container")]
+    Map {
+        /// The call or the program that failed.
+        source: sys::Error,
+    },
     /// Somebody else has opened the gate, or the process has ended.
     #[error("the container does not wait to be started")]
     Started,
@@ -185,7 +191,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. } => Kind::Unsupported,
-            Self::Sys { source, .. } | Self::Setup { source, .. } => source.kind(),
+            Self::Sys { source, .. } | Self::Setup { source, .. } | Self::Map { source } => source.kind(),
             Self::Started | Self::Stopped => Kind::FailedPrecondition,
             Self::Cgroup(source) => source.kind(),
             Self::Seccomp(source) => source.kind(),
@@ -200,6 +206,12 @@ impl Failure for Error {
             Self::Cgroup(source) => source.hint(),
             Self::Wasm(source) => source.hint(),
             Self::Init(source) => source.hint(),
+            Self::Map { source } if source.source.kind() == std::io::ErrorKind::NotFound => {
+                Some("install uidmap: without root newuidmap and newgidmap map more than oneself".into())
+            }
+            Self::Map { .. } if !rustix::process::geteuid().is_root() => {
+                Some("without root only oneself can be mapped, and what /etc/subuid and /etc/subgid give".into())
+            }
             _ => None,
         }
     }
@@ -278,7 +290,7 @@ fn map(created: &Created, maps: Option<&Maps>) -> Result<(), Error> {
         maps.iter().map(|map| (map.container_id(), map.host_id(), map.size())).collect()
     };
     let mapped = sys::user::map_ids(pid, &ranges(&maps.users), &ranges(&maps.groups));
-    mapped.map_err(|source| Error::Sys { what: "map the users of the container", source })?;
+    mapped.map_err(|source| Error::Map { source })?;
     Ok(handshake::send(&created.socket, &ToInit::Mapped, &[])?)
 }
 
