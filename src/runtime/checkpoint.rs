@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use super::criu::{self, CGROUPS, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
+use super::criu::{self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
 use super::options::{Flag, Given, option, switch};
 use super::status::Status;
 use super::store::Entry;
@@ -15,6 +15,8 @@ use crate::sys::named;
 
 /// The names of the standard streams, for the restore.
 pub const STREAMS: &str = "descriptors.json";
+/// The mounts of cgroups, for the restore.
+pub const CGROUP_MOUNTS: &str = "cgroup-mounts.json";
 
 static FLAGS: [Flag; 17] = [
     IMAGES,
@@ -79,6 +81,10 @@ fn words(given: &Given, entry: &Entry, spec: &Spec, images: &Path) -> Result<Vec
         let place = destination.display();
         words.extend(["--external".into(), format!("mnt[{place}]:{place}").into()]);
     }
+    for mount in cgroup_mounts(init.pid, images)? {
+        let place = mount.at.display();
+        words.extend(["--external".into(), format!("mnt[{place}]:{place}").into()]);
+    }
     for (word, name, path) in criu::external_namespaces(spec) {
         let found = named(std::fs::metadata(path), || format!("stat({path:?})"));
         let inode = found.map_err(Error::sys("find the namespace that it has joined"))?.ino();
@@ -116,6 +122,17 @@ fn words(given: &Given, entry: &Entry, spec: &Spec, images: &Path) -> Result<Vec
         words.extend(["--page-server", "--address", address, "--port", port].map(OsString::from));
     }
     Ok(words)
+}
+
+/// The container's mounts of cgroups, written down.
+fn cgroup_mounts(init: i32, images: &Path) -> Result<Vec<CgroupMount>, Error> {
+    let path = format!("/proc/{init}/mountinfo");
+    let text = named(std::fs::read_to_string(&path), || format!("read({path:?})"));
+    let mounts = CgroupMount::all(&text.map_err(Error::sys("look at its mounts"))?);
+    let file = images.join(CGROUP_MOUNTS);
+    let written = std::fs::write(&file, serde_json::to_vec(&mounts).expect("plain data"));
+    named(written, || format!("write({file:?})")).map_err(Error::sys("write down its mounts"))?;
+    Ok(mounts)
 }
 
 /// Writes down which pipes the standard streams are: at a restore others take their places.

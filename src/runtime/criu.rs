@@ -10,6 +10,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 use super::error::Error;
 use super::options::{Flag, Given, option, switch};
 use crate::cgroup::Cgroup;
@@ -106,6 +108,45 @@ pub fn external_namespaces(spec: &Spec) -> Vec<(&'static str, &'static str, &Pat
     joined.filter_map(word).collect()
 }
 
+/// A mount of a cgroup hierarchy in a container: what of the hierarchy, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupMount {
+    /// The directory of the hierarchy that is shown.
+    root: PathBuf,
+    /// Where.
+    pub at: PathBuf,
+    /// What names the hierarchy: the type of file system and its options.
+    hierarchy: (String, String),
+}
+
+impl CgroupMount {
+    /// Those in the text of a `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+    pub fn all(mountinfo: &str) -> Vec<Self> {
+        mountinfo.lines().filter_map(Self::parse).collect()
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (place, filesystem) = line.split_once(" - ")?;
+        let (place, filesystem) = (place.split(' ').collect::<Vec<_>>(), filesystem.split(' ').collect::<Vec<_>>());
+        let (typ, options) = (*filesystem.first()?, *filesystem.get(2)?);
+        let mount = Self {
+            root: place.get(3)?.into(),
+            at: place.get(4)?.into(),
+            hierarchy: (typ.to_owned(), options.to_owned()),
+        };
+        matches!(typ, "cgroup" | "cgroup2").then_some(mount)
+    }
+
+    /// What of the machine's mounts is to be there at a restore: the container's group, or the whole hierarchy.
+    pub fn source(&self, host: &[Self], groups: &[PathBuf]) -> Option<PathBuf> {
+        let there = host.iter().find(|mount| mount.hierarchy == self.hierarchy && mount.root == Path::new("/"))?;
+        match self.root == Path::new("/") {
+            true => Some(there.at.clone()),
+            false => groups.iter().find(|group| group.starts_with(&there.at)).cloned(),
+        }
+    }
+}
+
 /// Where the container's cgroups are, as criu takes them.
 pub fn cgroup_roots(group: &Cgroup) -> Vec<OsString> {
     let mount = |controller: &str, path: &Path| -> Option<OsString> {
@@ -154,4 +195,26 @@ fn tail(path: &Path) -> String {
     let text = read().unwrap_or_default();
     let errors: Vec<&str> = text.lines().filter(|line| line.contains("Error")).collect();
     errors.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_mount_is_found_again_on_another_day() {
+        let inside = "45 46 254:0 / / rw - ext4 /dev/vda rw\n\
+                      149 140 0:29 /old/c1 /sys/fs/cgroup/cpu ro,nosuid shared:1 - cgroup cgroup rw,cpu\n\
+                      147 140 0:31 / /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n";
+        let host = "27 1 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n28 1 0:31 / /cpuset rw - cgroup cgroup rw,cpuset";
+        let (inside, host) = (CgroupMount::all(inside), CgroupMount::all(host));
+        let groups = [PathBuf::from("/sys/fs/cgroup/cpu/new/c2")];
+        let sources: Vec<_> =
+            inside.iter().map(|mount| (mount.at.to_str().unwrap(), mount.source(&host, &groups))).collect();
+        let expected = [
+            ("/sys/fs/cgroup/cpu", Some("/sys/fs/cgroup/cpu/new/c2".into())),
+            ("/sys/fs/cgroup/cpuset", Some("/cpuset".into())),
+        ];
+        assert_eq!(sources, expected);
+    }
 }

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use super::checkpoint::STREAMS;
+use super::checkpoint::{CGROUP_MOUNTS, STREAMS};
 use super::create::{BUNDLE, CONSOLE, NO_PIVOT, NO_SUBREAPER, PID_FILE};
-use super::criu::{self, CGROUPS, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
+use super::criu::{self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
 use super::options::{Flag, Given, option, switch};
 use super::store::Locked;
 use super::{Command, Context, Error, Outcome, cgroup, delete, foreground, id, launch, run, warn_of};
@@ -122,6 +122,7 @@ fn words(
     for (destination, source) in criu::binds(spec) {
         words.extend(["--external".into(), format!("mnt[{}]:{}", destination.display(), source.display()).into()]);
     }
+    words.extend(cgroup_mounts(container, images)?);
     if let Some(roots) = cgroup::with(&container.entry, |group| Ok(criu::cgroup_roots(group)))? {
         words.extend(roots);
     }
@@ -140,6 +141,26 @@ fn words(
         open.push(fd);
     }
     Ok((words, open))
+}
+
+/// Where the mounts of cgroups that the container had come from now.
+fn cgroup_mounts(container: &Locked, images: &Path) -> Result<Vec<OsString>, Error> {
+    let kept = std::fs::read(images.join(CGROUP_MOUNTS)).unwrap_or_default();
+    let kept: Vec<CgroupMount> = serde_json::from_slice(&kept).unwrap_or_default();
+    let path = "/proc/self/mountinfo";
+    let text = named(std::fs::read_to_string(path), || format!("read({path:?})"));
+    let host = CgroupMount::all(&text.map_err(Error::sys("look at the machine's mounts"))?);
+    let groups = cgroup::with(&container.entry, |group| {
+        Ok(group.paths().into_values().map(Path::to_path_buf).collect::<Vec<_>>())
+    })?;
+    let mut words = Vec::new();
+    for mount in kept {
+        let source = mount.source(&host, groups.as_deref().unwrap_or_default()).ok_or_else(|| {
+            Error::refuse("restore", format!("this machine has no cgroup to be mounted at {}", mount.at.display()))
+        })?;
+        words.extend(["--external".into(), format!("mnt[{}]:{}", mount.at.display(), source.display()).into()]);
+    }
+    Ok(words)
 }
 
 /// The names of the standard streams at the checkpoint.
