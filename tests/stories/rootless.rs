@@ -3,7 +3,7 @@
 //! mounted over the machine's in mount namespaces of their own.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -122,7 +122,6 @@ fn a_wasm_file_runs_and_leaves_nothing() {
 
 #[test]
 fn what_a_wasm_program_writes_is_the_users() {
-    use std::os::unix::fs::MetadataExt;
     let user = Ordinary::new();
     let guest = user.own("guest.wasm", &fs::read(images::guest_module()).unwrap());
     let data = user.home.path().join("data");
@@ -169,6 +168,19 @@ fn with_ranges_a_program_runs_as_any_user() {
     assert_eq!(user.ok(&["run", "--rm", "--user", "65536:7", &image, "sh", "-c", "id -u; id -g"]), "65536\n7\n");
     let said = user.refused(&["run", "--rm", "--user", "65537", &image, "true"], 125);
     assert!(said.contains("65537") && said.contains("hint: longer ranges"), "{said}");
+}
+
+#[test]
+fn with_ranges_a_terminal_and_what_is_written_outside_have_the_right_owners() {
+    let image = images::busybox();
+    let user = Ordinary::with_ranges(RANGE);
+    let data = user.own("data", b"");
+    let show = ["run", "--rm", "-t", "--user", "ada", &image, "stat", "-c", "%u:%g", "/dev/console"];
+    assert_eq!(user.ok(&show), "1000:5\r\n");
+    let script = "stat -c %u /mine; chown ada:staff /mine";
+    assert_eq!(user.ok(&["run", "--rm", "-v", "./data:/mine", &image, "sh", "-c", script]), "0\n");
+    let now = fs::metadata(data).unwrap();
+    assert_eq!((now.uid(), now.gid()), (200_999, 200_049));
 }
 
 /// Its processes are of an id that the user is not: in another command's user namespace nobody may signal them.
