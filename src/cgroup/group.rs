@@ -175,6 +175,17 @@ impl Group {
         self.write("cgroup.procs", &pid.to_string()).map_err(|source| refused(&self.dir, source, attach))
     }
 
+    /// The file by which a thread enters a v1 group.
+    pub(super) fn tasks(&self) -> Result<(PathBuf, OwnedFd), Error> {
+        let path = self.dir.join("tasks");
+        let opened = named(rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()), || {
+            format!("open({path:?}, O_WRONLY)")
+        });
+        let opened =
+            opened.map_err(|source| refused(&self.dir, source, |path, source| Error::Read { path, source }))?;
+        Ok((path, opened))
+    }
+
     /// The group's directory and all below it, children after their parents.
     pub(super) fn tree(&self) -> Result<Vec<PathBuf>, Error> {
         let mut found = vec![(self.dir.clone(), 0)];

@@ -83,21 +83,6 @@ impl Hierarchies {
     }
 }
 
-/// Makes the attaches of the next 100 ms or so cheap on a machine with v1 hierarchies, at once on any other.
-///
-/// What is slow about an attach is that the first writer of any `cgroup.procs` waits, under a global lock, for an RCU
-/// grace period. This call is such a writer: it puts the calling process where it is already. It blocks for 7–14 ms, so
-/// it belongs into a process or thread that has nothing else to do meanwhile, as early as a start is certain.
-pub fn warm_up(hierarchies: &Hierarchies) -> Result<(), Error> {
-    let Some(hierarchy) = hierarchies.list.iter().find(|hierarchy| hierarchy.version == Version::V1) else {
-        return Ok(());
-    };
-    let Some(dir) = Own::read()?.group(hierarchy) else { return Ok(()) };
-    let pid = std::process::id();
-    let attach = |path, source| Error::Attach { pid: pid.cast_signed(), path, source };
-    file::write(&dir.join("cgroup.procs"), &pid.to_string()).map_err(|source| super::refused(&dir, source, attach))
-}
-
 /// Where a process is.
 pub(super) struct Own {
     cgroups: String,
@@ -284,14 +269,6 @@ mod tests {
         let group = |cgroups: &str| Own::example(cgroups, mounts).group(&all[0]);
         assert_eq!(group("0::/docker/x/init\n").unwrap(), Path::new("/sys/fs/cgroup/init"));
         assert_eq!(group("0::/docker/y\n"), None);
-    }
-
-    #[test]
-    fn warming_up_moves_nobody() {
-        let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let before = own();
-        warm_up(Hierarchies::detect().unwrap()).unwrap();
-        assert_eq!(own(), before);
     }
 
     #[test]

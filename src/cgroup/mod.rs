@@ -41,7 +41,7 @@ mod stats;
 mod systemd;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub use self::error::Error;
 use self::error::refused;
 use self::group::Group;
 use self::hierarchy::Own;
-pub use self::hierarchy::{Hierarchies, Hierarchy, Version, warm_up};
+pub use self::hierarchy::{Hierarchies, Hierarchy, Version};
 use self::limit::Setting;
 pub use self::oom::OomWatch;
 use self::place::Place;
@@ -66,6 +66,7 @@ pub use self::stats::{
 
 pub use self::systemd::Bus;
 use self::systemd::{Orders, Unit};
+use crate::sys::{self, named};
 
 /// Controllers that every container joins, where they are.
 const ALWAYS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer", "blkio"];
@@ -106,6 +107,22 @@ pub struct Cgroup {
     /// What waits for the first process: systemd makes no scope without one.
     #[serde(skip)]
     orders: Mutex<Option<Orders>>,
+}
+
+/// The v1 groups of one container, open to be entered by who has this.
+///
+/// Whoever puts *another* process into a v1 group waits, under a global lock, for a grace period of the kernel
+/// (7–15 ms). A thread that moves itself does not: it can neither end nor fork meanwhile.
+#[derive(Debug)]
+pub struct Entrance(Vec<(PathBuf, OwnedFd)>);
+
+impl Entrance {
+    /// Moves the calling thread, which has to be the only one of its process.
+    pub fn enter(&self) -> sys::Result<()> {
+        self.0.iter().try_for_each(|(path, file)| {
+            named(rustix::io::write(file, b"0"), || format!("write({path:?}, \"0\")")).map(drop)
+        })
+    }
 }
 
 impl Cgroup {
@@ -220,6 +237,17 @@ impl Cgroup {
         let by_systemd = self.unit.as_ref().is_some_and(Unit::is_of_user) || self.orders().is_some();
         let Some(group) = self.unified().filter(|_| !by_systemd) else { return Ok(None) };
         group.handle().map(Some).map_err(|source| Error::Read { path: group.dir.clone(), source })
+    }
+
+    /// The way in for a child of one thread, where v1 hierarchies make the way from outside a slow one. `None` where
+    /// there is nothing to it: the child is born inside, or systemd puts it there.
+    pub fn entrance(&self) -> Result<Option<Entrance>, Error> {
+        let legacy = self.groups.iter().filter(|group| group.hierarchy.version == Version::V1);
+        let files: Vec<_> = match self.unit {
+            None => legacy.map(Group::tasks).collect::<Result<_, _>>()?,
+            Some(_) => Vec::new(),
+        };
+        Ok((!files.is_empty()).then_some(Entrance(files)))
     }
 
     /// Puts a process into the group, in every hierarchy. Where systemd makes the group, it does so around the first

@@ -176,13 +176,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
     let ordinary = |outcome: Outcome| outcome.map_err(|failure| (1, failure));
     if !matches!(command, Command::Version(_) | Command::Completion(_)) {
         // Before there are threads: without root this enters a user namespace.
-        let host = context.host().map_err(|error| (125, error.into()))?;
-        #[cfg(target_os = "linux")]
-        if matches!(command, Command::Run(_) | Command::Start(_)) && !host.rootless() {
-            warm_up();
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _: &Host = host;
+        context.host().map_err(|error| (125, error.into()))?;
     }
     match command {
         Command::Run(args) => run::run(args, context),
@@ -211,15 +205,6 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         Command::Version(args) => ordinary(version::run(args, context)),
         Command::Completion(args) => ordinary(completion::run(args, context)),
     }
-}
-
-/// Has the kernel get ready for a process to change its cgroup, which takes as long as all the rest of a start,
-/// while the rest is done. Where that fails the start only takes longer.
-#[cfg(target_os = "linux")]
-fn warm_up() {
-    std::thread::spawn(|| {
-        crate::error::tolerate(crate::cgroup::Hierarchies::detect().and_then(crate::cgroup::warm_up));
-    });
 }
 
 /// Prints the help that was asked for, or what is wrong with the arguments.

@@ -6,21 +6,21 @@
 //!  enter pid and time for its children
 //!  clone3 (into the cgroup) ──────────▶  the other namespaces, all at once
 //!  go back                               streams, limits, user
-//!  attach; Joined ────────────────────▶
-//!         ◀────────────────────── Ready  (all that can fail has not)
-//!  Start  ────────────────────────────▶  capabilities, filter, execve
+//!  recorded; Joined ──────────────────▶
+//!                                        capabilities, filter, execve
+//!         ◀─── end of file: it runs; Failed: it does not
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::credential::{self, Facts};
-use super::handshake::{FromInit, ToInit};
+use super::handshake::ToInit;
 use super::listener::{About, Listener};
 use super::namespace::{self, Away};
 use super::process::ProcessPlan;
 use super::schedule::Affinity;
 use super::stage::{self, Done, End, step, wait_for};
-use super::{Created, Error, Options, Running, Stdio, console, init, program, stream};
+use super::{Created, Error, Options, Running, Stdio, Until, Way, console, init, program, stream};
 use crate::cgroup::Cgroup;
 use crate::oci::runtime::{Process, Spec};
 use crate::sys;
@@ -67,11 +67,11 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
         away.enter_fd(target.as_fd(), flag).map_err(failed("join the container's namespaces"))?;
     }
     flags &= !(ns::PID | ns::TIME);
-    let into = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
-    let child = sys::process::clone(0, into.as_ref().map(AsFd::as_fd), || {
+    let way = Way::into(cgroup)?;
+    let child = sys::process::clone(0, way.birthplace, || {
         // Or it would never hear of our end.
         sys::process::close_in_child(ours.as_fd());
-        main(plan, &affinity, target.as_fd(), flags, stdio, &theirs, &options)
+        Entrant { plan, affinity, target: target.as_fd(), flags, way: &way, options }.main(stdio, &theirs)
     });
     if !moves_in {
         away.back()?;
@@ -79,8 +79,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     drop(theirs);
     let child = child.map_err(failed("clone the new process"))?;
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
-    match created.reach_gate(cgroup, into.is_some(), made, |_| Ok(())) {
-        Ok(()) => created.start(),
+    match created.record(&way, made).and_then(|()| created.attend(Until::Runs, |_| Ok(()))) {
+        Ok(()) => Ok(Running { child: created.child, console: created.console }),
         Err(error) => {
             created.abandon();
             Err(error)
@@ -94,67 +94,61 @@ fn namespaces(spec: &Spec) -> u64 {
     listed.fold(0, |flags, namespace| flags | namespace::flag(namespace.typ()).0)
 }
 
-fn main(
-    mut plan: ProcessPlan,
-    affinity: &Affinity,
-    target: BorrowedFd<'_>,
+/// The new process, on its way in.
+struct Entrant<'a> {
+    plan: ProcessPlan,
+    affinity: Affinity,
+    target: BorrowedFd<'a>,
     flags: u64,
-    stdio: Stdio,
-    socket: &OwnedFd,
-    options: &Options,
-) -> i32 {
-    let joined = join(&plan, affinity, target, flags, stdio, socket, options);
-    program::give_home(&mut plan);
-    let plan = &plan;
-    let ready = joined
-        .and_then(|()| super::handshake::send(socket, &FromInit::Ready, &[]).map_err(End::from))
-        .and_then(|()| wait_for(socket, &ToInit::Start))
-        .and_then(|()| credential::drop_privileges(plan, socket));
-    match ready {
-        Ok(()) => init::report(End::Failed(program::execute(plan)), socket),
-        Err(end) => init::report(end, socket),
-    }
+    way: &'a Way<'a>,
+    options: Options,
 }
 
-fn join(
-    plan: &ProcessPlan,
-    affinity: &Affinity,
-    target: BorrowedFd<'_>,
-    flags: u64,
-    stdio: Stdio,
-    socket: &OwnedFd,
-    options: &Options,
-) -> Done {
-    stage::begin()?;
-    step(affinity.apply_initial(), "set the first processors")?;
-    // The last moment at which /proc is the host's.
-    let proc = step(Procfs::ours(), "find the host's procfs")?;
-    init::about_itself(plan, &proc, options)?;
-    let last = Facts::last_capability()?;
-    if flags & ns::USER != 0 {
-        step(enter(target, ns::USER), "join the container's user namespace")?;
+impl Entrant<'_> {
+    fn main(mut self, stdio: Stdio, socket: &OwnedFd) -> i32 {
+        let joined = self.join(stdio, socket);
+        program::give_home(&mut self.plan);
+        match joined.and_then(|()| credential::drop_privileges(&self.plan, socket)) {
+            Ok(()) => init::report(End::Failed(program::execute(&self.plan)), socket),
+            Err(end) => init::report(end, socket),
+        }
     }
-    let facts = Facts::here(last);
-    if flags & !ns::USER != 0 {
-        step(enter(target, flags & !ns::USER), "join the container's namespaces")?;
+
+    fn join(&self, stdio: Stdio, socket: &OwnedFd) -> Done {
+        let Self { plan, affinity, target, flags, way, options } = self;
+        let (target, flags) = (*target, *flags);
+        stage::begin()?;
+        step(affinity.apply_initial(), "set the first processors")?;
+        stage::enter_cgroup(way.entrance.as_ref())?;
+        // The last moment at which /proc is the host's.
+        let proc = step(Procfs::ours(), "find the host's procfs")?;
+        init::about_itself(plan, &proc, options)?;
+        let last = Facts::last_capability()?;
+        if flags & ns::USER != 0 {
+            step(enter(target, ns::USER), "join the container's user namespace")?;
+        }
+        let facts = Facts::here(last);
+        if flags & !ns::USER != 0 {
+            step(enter(target, flags & !ns::USER), "join the container's namespaces")?;
+        }
+        if flags & ns::USER != 0 {
+            credential::become_root_of_namespace()?;
+            stage::die_with_parent(true)?;
+        }
+        let root = stream::own_root()?;
+        let terminal = stream::connect(stdio, root.as_fd(), false, socket)?;
+        drop((root, terminal));
+        init::confine(plan, &proc)?;
+        drop(proc);
+        step(console::give_streams(plan.uid), "give the streams to the user")?;
+        let entered = program::enter_directory(&plan.cwd, true)?;
+        credential::become_user(plan, &facts)?;
+        if !entered {
+            program::enter_directory(&plan.cwd, false)?;
+        }
+        wait_for(socket, &ToInit::Joined)?;
+        step(affinity.apply_final(), "set the processors")?;
+        stage::die_with_parent(!options.outlive)?;
+        step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")
     }
-    if flags & ns::USER != 0 {
-        credential::become_root_of_namespace()?;
-        stage::die_with_parent(true)?;
-    }
-    let root = stream::own_root()?;
-    let terminal = stream::connect(stdio, root.as_fd(), false, socket)?;
-    drop((root, terminal));
-    init::confine(plan, &proc)?;
-    drop(proc);
-    step(console::give_streams(plan.uid), "give the streams to the user")?;
-    let entered = program::enter_directory(&plan.cwd, true)?;
-    credential::become_user(plan, &facts)?;
-    if !entered {
-        program::enter_directory(&plan.cwd, false)?;
-    }
-    wait_for(socket, &ToInit::Joined)?;
-    step(affinity.apply_final(), "set the processors")?;
-    stage::die_with_parent(!options.outlive)?;
-    step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")
 }

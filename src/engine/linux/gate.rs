@@ -18,7 +18,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::Error;
-use super::handshake::{self, FromInit, ToInit};
+use super::handshake::{self, Failed, FromInit, ToInit};
 use super::listener::{About, Listener};
 use super::stage::{Done, End, step};
 use crate::sys::process::Identity;
@@ -56,7 +56,17 @@ pub fn start(directory: &Path, init: Identity, about: &About<'_>) -> Result<(), 
         Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
         _ => return Err(Error::Started),
     }
-    super::see_it_run(&socket, pidfd.as_fd(), init.pid, Listener::of(about))?;
+    let mut listener = Listener::of(about);
+    loop {
+        match handshake::receive(&socket)? {
+            None => break,
+            Some((FromInit::Listener { number }, _)) => {
+                super::pass_listener(&socket, pidfd.as_fd(), init.pid, number, listener.take())?;
+            }
+            Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
+            Some(_) => return Err(Failed::vanished().into()),
+        }
+    }
     // The init has no name for it any more; a failure would leave a socket that nobody answers.
     let gone = rustix::fs::unlinkat(&place, SOCKET, rustix::fs::AtFlags::empty());
     named(gone, || format!("unlinkat({SOCKET:?})")).map_err(|source| Error::Sys { what: "close the gate", source })

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::process::ProcessPlan;
 use super::stage::{self, Done, End, step, wait_for};
 use super::{Options, Request, Stdio, console, device, gate, program, root, stream};
+use crate::cgroup::Entrance;
 use crate::engine::wasm;
 use crate::error::{chain, tolerate};
 use crate::oci::runtime::{ContainerState, PosixRlimitType};
@@ -23,9 +24,18 @@ use crate::sys::procfs::Procfs;
 use crate::sys::{self, named};
 
 /// Runs the stage, then the program; returns the exit status of what had no program to become.
-pub(super) fn main(mut plan: Plan, request: Request<'_>, root: Option<OwnedFd>, socket: OwnedFd) -> i32 {
+pub(super) fn main(
+    mut plan: Plan,
+    request: Request<'_>,
+    root: Option<OwnedFd>,
+    entrance: Option<&Entrance>,
+    socket: OwnedFd,
+) -> i32 {
     let Request { stdio, wasm, bundle, options, .. } = request;
     let is_wasm = wasm.is_some();
+    if let Err(end) = stage::begin().and_then(|()| stage::enter_cgroup(entrance)) {
+        return report(end, &socket);
+    }
     let loaded = match isolate(&plan, root, stdio, &socket, wasm, &options) {
         Ok(loaded) => loaded,
         Err(end) => return report(end, &socket),
@@ -33,7 +43,7 @@ pub(super) fn main(mut plan: Plan, request: Request<'_>, root: Option<OwnedFd>, 
     if !is_wasm {
         program::give_home(&mut plan.process);
     }
-    let socket = match at_the_gate(socket, options.gate) {
+    let socket = match if plan.waits { at_the_gate(socket, options.gate) } else { Ok(socket) } {
         Ok(socket) => socket,
         Err(end) => return end.status(),
     };
@@ -79,7 +89,6 @@ fn isolate(
     wasm: Option<wasm::Compiled>,
     options: &Options,
 ) -> Done<Option<wasm::Program>> {
-    stage::begin()?;
     users(plan, socket)?;
     close_foreign(plan, root.as_ref(), &stdio, socket, wasm.as_ref(), options)?;
     let proc = step(Procfs::ours(), "find the host's procfs")?;

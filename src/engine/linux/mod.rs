@@ -57,7 +57,7 @@ use rustix::process::Signal;
 
 use super::wasm;
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Failure, Kind, tolerate};
 use crate::oci::runtime::{ContainerState, LinuxIdMapping};
 use crate::sys;
@@ -219,6 +219,15 @@ impl Failure for Error {
 
 /// Makes the isolated process and takes it to its gate.
 pub fn create(request: Request<'_>) -> Result<Created, Error> {
+    make(request, Until::Ready)
+}
+
+/// Makes the isolated process and lets it go on to its program without a stop.
+pub fn run(request: Request<'_>) -> Result<Running, Error> {
+    make(request, Until::Runs).map(|made| Running { child: made.child, console: made.console })
+}
+
+fn make(request: Request<'_>, until: Until) -> Result<Created, Error> {
     let failed = |what| move |source| Error::Sys { what, source };
     let (ours, theirs) = sys::socket::packet_pair().map_err(failed("reach the init stage"))?;
     let mut plan = Plan::new(&request)?;
@@ -227,6 +236,7 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     let listener = Listener::of(&about);
     let hooks = [std::mem::take(&mut plan.hooks.prestart), std::mem::take(&mut plan.hooks.create_runtime)].concat();
     plan.asks_for_hooks = !hooks.is_empty();
+    plan.waits = until == Until::Ready;
     let maps = plan.namespaces.user.clone();
     let devices = std::mem::take(&mut plan.net_devices);
     for mount in &mut plan.mounts {
@@ -234,30 +244,64 @@ pub fn create(request: Request<'_>) -> Result<Created, Error> {
     }
     let mut request = request;
     let root = prepare_root(request.root.take(), &plan)?;
-    let into = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
+    let way = Way::into(cgroup)?;
     if plan.namespaces.has_company() && maps.is_none() {
         sys::process::hide().map_err(failed("hide from the processes that are there"))?;
     }
     let away = plan.namespaces.enter_before_clone()?;
     let flags = plan.namespaces.at_clone;
-    let cgroup_fd = into.as_ref().map(AsFd::as_fd);
-    let child = sys::process::clone(flags, cgroup_fd, || {
+    let child = sys::process::clone(flags, way.birthplace, || {
         // Or it would never hear of our end.
         sys::process::close_in_child(ours.as_fd());
-        init::main(plan, request, root, theirs)
+        init::main(plan, request, root, way.entrance.as_ref(), theirs)
     });
     away.back()?;
     let child = child.map_err(failed("clone the container's init process"))?;
     let mut created = Created { child, socket: ours, console: None, listener };
     let reached = map(&created, maps.as_ref())
         .and_then(|()| move_devices(&created, &devices))
-        .and_then(|()| created.reach_gate(cgroup, into.is_some(), made, |child| run_hooks(&hooks, &about, child)));
+        .and_then(|()| created.record(&way, made))
+        .and_then(|()| created.attend(until, |child| run_hooks(&hooks, &about, child)));
     match reached {
         Ok(()) => Ok(created),
         Err(error) => {
             let why = handshake::why(&created.socket).map_or(error, Error::from);
             created.abandon();
             Err(why)
+        }
+    }
+}
+
+/// What a new process is accompanied to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// It waits to be started.
+    Ready,
+    /// Its program runs.
+    Runs,
+}
+
+/// How a new process comes into its cgroup.
+struct Way<'a> {
+    cgroup: Option<&'a Cgroup>,
+    /// The v2 group that it is born into.
+    birthplace: Option<BorrowedFd<'a>>,
+    /// The v1 groups that it enters by itself.
+    entrance: Option<Entrance>,
+}
+
+impl<'a> Way<'a> {
+    fn into(cgroup: Option<&'a Cgroup>) -> Result<Self, Error> {
+        let birthplace = cgroup.map(Cgroup::dir_fd).transpose()?.flatten();
+        let entrance = cgroup.map(Cgroup::entrance).transpose()?.flatten();
+        Ok(Self { cgroup, birthplace, entrance })
+    }
+
+    /// Puts the process `pid` into what it is not born into and does not enter by itself.
+    fn lead(&self, pid: i32) -> Result<(), Error> {
+        match self.cgroup {
+            Some(cgroup) if self.entrance.is_none() && self.birthplace.is_none() => Ok(cgroup.attach(pid)?),
+            _ => Ok(()),
         }
     }
 }
@@ -306,22 +350,15 @@ fn move_devices(created: &Created, devices: &NetDevices) -> Result<(), Error> {
 }
 
 impl Created {
-    /// Puts the child into its cgroup while it makes its mounts, and waits until it is at its gate.
-    fn reach_gate(
-        &mut self,
-        cgroup: Option<&Cgroup>,
-        born_inside: bool,
-        made: &dyn Fn(&Child) -> sys::Result<()>,
-        hooks: impl Fn(&Child) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let pid = self.child.pid.as_raw_nonzero().get();
+    /// Puts the child into its cgroup while it makes its mounts, and has it written down.
+    fn record(&self, way: &Way<'_>, made: &dyn Fn(&Child) -> sys::Result<()>) -> Result<(), Error> {
         made(&self.child).map_err(|source| Error::Sys { what: "record the process", source })?;
-        match cgroup {
-            Some(cgroup) if born_inside => cgroup.attach_rest(pid)?,
-            Some(cgroup) => cgroup.attach(pid)?,
-            None => {}
-        }
-        handshake::send(&self.socket, &ToInit::Joined, &[])?;
+        way.lead(self.child.pid.as_raw_nonzero().get())?;
+        Ok(handshake::send(&self.socket, &ToInit::Joined, &[])?)
+    }
+
+    /// Does for the child what it cannot do itself, until it is where it is to come to.
+    fn attend(&mut self, until: Until, hooks: impl Fn(&Child) -> Result<(), Error>) -> Result<(), Error> {
         loop {
             match handshake::receive(&self.socket)? {
                 Some((FromInit::Console, fd)) => self.console = fd,
@@ -329,13 +366,18 @@ impl Created {
                     hooks(&self.child)?;
                     handshake::send(&self.socket, &ToInit::Hooked, &[])?;
                 }
-                Some((FromInit::Ready, _)) => return Ok(()),
+                Some((FromInit::Listener { number }, _)) => self.pass_listener(number)?,
                 Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
-                Some((FromInit::Starting | FromInit::Listener { .. }, _)) | None => {
-                    return Err(Failed::vanished().into());
-                }
+                Some((FromInit::Ready, _)) if until == Until::Ready => return Ok(()),
+                None if until == Until::Runs => return Ok(()),
+                Some((FromInit::Ready | FromInit::Starting, _)) | None => return Err(Failed::vanished().into()),
             }
         }
+    }
+
+    fn pass_listener(&mut self, number: i32) -> Result<(), Error> {
+        let pid = self.child.pid.as_raw_nonzero().get();
+        pass_listener(&self.socket, self.child.pidfd.as_fd(), pid, number, self.listener.take())
     }
 
     /// The process, waiting.
@@ -350,11 +392,9 @@ impl Created {
 
     /// Opens the gate and sees the program run.
     pub fn start(mut self) -> Result<Running, Error> {
-        let pid = self.child.pid.as_raw_nonzero().get();
-        let listener = self.listener.take();
         let started = handshake::send(&self.socket, &ToInit::Start, &[])
             .map_err(Error::from)
-            .and_then(|()| see_it_run(&self.socket, self.child.pidfd.as_fd(), pid, listener));
+            .and_then(|()| self.attend(Until::Runs, |_| Ok(())));
         match started {
             Ok(()) => Ok(Running { child: self.child, console: self.console }),
             Err(error) => {
@@ -372,21 +412,18 @@ impl Created {
     }
 }
 
-/// Waits until a process that was told to start has executed its program, and passes its filter's listener on.
-fn see_it_run(socket: &OwnedFd, pidfd: BorrowedFd<'_>, pid: i32, mut to: Option<Listener>) -> Result<(), Error> {
-    loop {
-        match handshake::receive(socket)? {
-            None => return Ok(()),
-            Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
-            Some((FromInit::Listener { number }, _)) => {
-                let taken = sys::process::take_fd(pidfd, number);
-                let listener = taken.map_err(|source| Error::Sys { what: "take the seccomp listener", source })?;
-                if let Some(to) = to.take() {
-                    to.deliver(listener.as_fd(), pid)?;
-                }
-                handshake::send(socket, &ToInit::Taken, &[])?;
-            }
-            Some(_) => return Err(Failed::vanished().into()),
-        }
+/// Takes the filter's listener that has `number` in the process `pid`, and sends it on.
+fn pass_listener(
+    socket: &OwnedFd,
+    pidfd: BorrowedFd<'_>,
+    pid: i32,
+    number: i32,
+    to: Option<Listener>,
+) -> Result<(), Error> {
+    let taken = sys::process::take_fd(pidfd, number);
+    let listener = taken.map_err(|source| Error::Sys { what: "take the seccomp listener", source })?;
+    if let Some(to) = to {
+        to.deliver(listener.as_fd(), pid)?;
     }
+    Ok(handshake::send(socket, &ToInit::Taken, &[])?)
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::Signal;
 
 use super::handshake::{self, Failed, ToInit};
+use crate::cgroup::Entrance;
 use crate::sys::{self, named};
 
 /// What ends a stage: a failure to tell, or the silence of who made it.
@@ -61,4 +62,9 @@ pub(super) fn die_with_parent(die: bool) -> Done {
 /// Whoever gets to see this process before its program runs must not get at its memory or files.
 pub(super) fn hide() -> Done {
     step(sys::process::hide(), "hide from the container")
+}
+
+/// Enters the cgroups that a process enters by itself.
+pub(super) fn enter_cgroup(entrance: Option<&Entrance>) -> Done {
+    entrance.map_or(Ok(()), |entrance| step(entrance.enter(), "enter the cgroup"))
 }
