@@ -72,7 +72,7 @@ pub fn destroy(context: &Context<'_>, container: Locked) -> Result<(), Error> {
     let entry = &container.entry;
     end(entry)?;
     remove_cgroup(entry)?;
-    if entry.record.init().is_some() {
+    if entry.record.init().is_some() && entry.record.poststop {
         warn_of(context.log, hooks::poststop(entry));
     }
     container.remove()

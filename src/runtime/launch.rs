@@ -1,5 +1,5 @@
-//! Making a container, for `create` and `run`: from a bundle to a process that waits, with everything recorded before
-//! it is made.
+//! Making a container, for `create` and `run`: from a bundle to a process that waits or runs, with everything recorded
+//! before it is made.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -13,17 +13,17 @@ use super::store::{Entry, Locked, Record, replace};
 use super::{Context, Manager, cgroup, delete, id, warn_of};
 use crate::bundle::{Bundle, Facts};
 use crate::engine::linux::console::{self, Role};
-use crate::engine::linux::{self, Created, Options, Request, Stdio};
+use crate::engine::linux::{self, Created, Options, Request, Running, Stdio};
 use crate::oci::runtime::{LinuxNamespaceType, Process, Spec};
 use crate::sys::process::Identity;
 use crate::sys::{self, named};
 
-/// A container that was made and waits.
+/// A container that was made.
 pub struct Made {
     /// The container, locked.
     pub container: Locked,
     /// Its process.
-    pub created: Created,
+    pub process: Running,
     /// The bundle as it was carried out.
     pub bundle: Bundle,
     /// What is to be relayed for it.
@@ -44,13 +44,13 @@ struct Wish {
     notify: Option<Notify>,
 }
 
-/// Makes the container that the options describe. With `gate` another process will start it; what does not `detach`
-/// has its terminal from us.
+/// Makes the container that the options describe. With `gate` another process will start it, without its program runs;
+/// what does not `detach` has its terminal from us.
 pub fn make(context: &Context<'_>, given: &Given, detach: bool, gate: bool) -> Result<Made, Error> {
     let wish = Wish::new(context, given, detach)?;
     let mut container = context.store.create(Record::new(context, &wish.id, &wish.bundle)?)?;
     match carry_out(context, given, wish, gate, &mut container) {
-        Ok((created, bundle, notify)) => Ok(Made { container, created, bundle, notify }),
+        Ok((process, bundle, notify)) => Ok(Made { container, process, bundle, notify }),
         Err(error) => {
             // The first failure is the one to report.
             warn_of(context.log, delete::destroy(context, container));
@@ -175,12 +175,12 @@ pub fn prepare(context: &Context<'_>, given: &Given) -> Result<(Locked, Bundle),
     Ok((container, bundle))
 }
 
-type CarriedOut = (Created, Bundle, Option<Notify>);
+type CarriedOut = (Running, Bundle, Option<Notify>);
 
 fn carry_out(
     context: &Context<'_>,
     given: &Given,
-    wish: Wish,
+    mut wish: Wish,
     gate: bool,
     container: &mut Locked,
 ) -> Result<CarriedOut, Error> {
@@ -188,12 +188,16 @@ fn carry_out(
     if let Some(notify) = &wish.notify {
         notify.make_directory()?;
     }
+    if let Some(notify) = wish.notify.as_mut().filter(|_| !gate) {
+        // Its program may speak as soon as it runs.
+        notify.listen()?;
+    }
     let group = cgroup::make(context, &container.entry, wish.bundle.spec())?;
     container.note_cgroup(group);
     // From here on it is only the process that is added to the record.
     let container = &*container;
     let directory = &container.entry.directory;
-    let created = linux::create(Request {
+    let request = Request {
         bundle: &wish.bundle,
         id: &wish.id,
         root: None,
@@ -215,17 +219,18 @@ fn carry_out(
             })?;
             container.set_init(identity)
         },
-    })?;
-    if let (Some(console), Some(socket)) = (created.console(), wish.console) {
-        socket.send_master(console)?;
+    };
+    let process = if gate { linux::create(request).map(Created::leave) } else { linux::run(request) }?;
+    if let (Some(console), Some(socket)) = (&process.console, wish.console) {
+        socket.send_master(console.as_fd())?;
     }
     if let Some(socket) = wish.pidfd {
-        socket.send_pidfd(created.child().pidfd.as_fd(), Role::Init)?;
+        socket.send_pidfd(process.child.pidfd.as_fd(), Role::Init)?;
     }
     if let Some(path) = &wish.pid_file {
-        write_pid(path, created.child().pid.as_raw_nonzero().get())?;
+        write_pid(path, process.child.pid.as_raw_nonzero().get())?;
     }
-    Ok((created, wish.bundle, wish.notify))
+    Ok((process, wish.bundle, wish.notify))
 }
 
 /// Keeps the configuration as it is now: what happens to the bundle later has no effect.

@@ -33,8 +33,10 @@ fn run(context: &Context<'_>, given: &Given) -> Outcome {
     if !detach && !given.has("no-subreaper") {
         become_subreaper().map_err(failed)?;
     }
+    // Before there is a child whose end could be missed.
+    let signals = (!detach).then(foreground::signals).transpose().map_err(failed)?;
     let made = launch::make(context, given, detach, false).map_err(failed)?;
-    let (running, notify, signals) = start(context, made, detach).map_err(failed)?;
+    let (running, notify) = settle(context, made, detach).map_err(failed)?;
     let Some(signals) = signals else {
         return Ok(0);
     };
@@ -45,33 +47,21 @@ fn run(context: &Context<'_>, given: &Given) -> Outcome {
     ended.map_err(failed)
 }
 
-type Started = (Running, Option<Notify>, Option<std::os::fd::OwnedFd>);
-
-/// Starts the program. From here on other commands may work on the container.
-fn start(context: &Context<'_>, made: Made, detach: bool) -> Result<Started, Error> {
-    let Made { container, created, bundle, mut notify } = made;
-    let started = (|| {
-        let signals = (!detach).then(foreground::signals).transpose()?;
-        notify.as_mut().map_or(Ok(()), Notify::listen)?;
-        let running = created.start()?;
-        hooks::poststart(&container.entry, bundle.spec())?;
-        Ok((running, signals))
-    })();
-    let (running, signals) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            warn_of(context.log, delete::destroy(context, container));
-            return Err(error);
-        }
-    };
+/// Does what is left to do once the program runs. From here on other commands may work on the container.
+fn settle(context: &Context<'_>, made: Made, detach: bool) -> Result<(Running, Option<Notify>), Error> {
+    let Made { container, process, bundle, notify } = made;
+    if let Err(error) = hooks::poststart(&container.entry, bundle.spec()) {
+        warn_of(context.log, delete::destroy(context, container));
+        return Err(error);
+    }
     let init = container.entry.record.init();
     drop(container);
-    match (detach, notify.take(), init) {
+    match (detach, notify, init) {
         (true, Some(notify), Some(init)) => {
             warn_of(context.log, notify.wait(init));
-            Ok((running, None, signals))
+            Ok((process, None))
         }
-        (_, notify, _) => Ok((running, notify, signals)),
+        (_, notify, _) => Ok((process, notify)),
     }
 }
 

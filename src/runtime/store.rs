@@ -59,6 +59,8 @@ pub struct Record {
     pub cgroup: Option<Place>,
     /// Whether its processes are in a pid namespace that ends with the first of them.
     pub own_pids: bool,
+    /// Whether there are hooks to run after its end; most have none, and need not have their configuration read again.
+    pub poststop: bool,
     /// Whether whoever created it may lack the right to make cgroups.
     pub rootless: bool,
     /// Its first process, once there is one. Set while others look at the record.
@@ -185,6 +187,7 @@ impl Record {
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             cgroup: super::cgroup::place(&context.manager, id, spec),
             own_pids: own(LinuxNamespaceType::Pid),
+            poststop: spec.hooks().as_ref().is_some_and(|hooks| hooks.poststop().is_some()),
             rootless: context.rootless,
             init: Cell::new(None),
         })
@@ -322,6 +325,7 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             own_pids: true,
+            poststop: false,
             rootless: false,
             init: Cell::new(None),
         }

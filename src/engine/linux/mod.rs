@@ -123,7 +123,7 @@ pub struct Created {
     listener: Option<Listener>,
 }
 
-/// A process whose program runs.
+/// A process that is on its own: its program runs, or it waits for another process to start it.
 pub struct Running {
     /// The process.
     pub child: Child,
@@ -388,6 +388,11 @@ impl Created {
     /// The master side of its terminal.
     pub fn console(&self) -> Option<BorrowedFd<'_>> {
         self.console.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Leaves it waiting at its gate, for another process to start.
+    pub fn leave(self) -> Running {
+        Running { child: self.child, console: self.console }
     }
 
     /// Opens the gate and sees the program run.
