@@ -38,8 +38,12 @@ struct Hierarchy {
 /// Makes the cgroup mount of `step`.
 pub(super) fn make(step: &Step, root: BorrowedFd<'_>) -> sys::Result<()> {
     let read = |path: &str| named(std::fs::read_to_string(path), || format!("read({path:?})"));
-    let groups = read("/proc/self/cgroup")?;
     let place = target::find(root, &step.destination, step.links(), || Ok(true))?;
+    // What the host uses is what it has mounted, which until the root is changed is still to be seen.
+    if rustix::fs::statfs(HOST).is_ok_and(|there| there.f_type as u64 == libc::CGROUP2_SUPER_MAGIC as u64) {
+        return unified(step, place.fd.as_fd());
+    }
+    let groups = read("/proc/self/cgroup")?;
     if groups.lines().all(|line| line.starts_with("0::")) {
         return unified(step, place.fd.as_fd());
     }
@@ -56,6 +60,11 @@ pub(super) fn unified(step: &Step, place: BorrowedFd<'_>) -> sys::Result<()> {
     match made {
         // The user namespace does not own the cgroup namespace, or the very same is there already.
         Err(Errno::PERM | Errno::BUSY) if !step.cgroup_namespace => show(step, Path::new(HOST), place),
+        // A bind mount of the host's /sys has them there already, with another root; mount(2) sees the same filesystem.
+        Err(Errno::BUSY) => {
+            let (typ, source, attributes) = ("cgroup2", "cgroup".as_ref(), step.options.attributes());
+            put(Filesystem { typ, source, options: Vec::new(), attributes }.detached()?.as_fd(), place)
+        }
         made => named(made, || format!("mount(\"cgroup2\", {:#x})", step.options.flags)),
     }
 }
