@@ -238,6 +238,9 @@ fn every_v1_field_reaches_the_kernel() {
         ("net_cls", r#"{"network":{"classID":255}}"#, &[("net_cls.classid", "255")]),
     ];
     for (at, (controller, json, files)) in table.into_iter().enumerate() {
+        if machine.version(controller) == Some(Version::V2) {
+            continue;
+        }
         let path = PathBuf::from(format!("/wherry-test-{}-field-{at}", std::process::id()));
         let cgroup = match Cgroup::create(machine, &path, &serde_json::from_str(json).unwrap()) {
             Ok(cgroup) => cgroup,
@@ -256,6 +259,88 @@ fn every_v1_field_reaches_the_kernel() {
     }
 }
 
+/// The same for v2. A machine whose controllers are all in v1 hierarchies has none of it.
+#[test]
+fn every_v2_field_reaches_the_kernel() {
+    let machine = Hierarchies::detect().unwrap();
+    let table: [Field; 14] = [
+        (
+            "memory",
+            r#"{"memory":{"limit":50593792,"reservation":25165824,"swap":60555264,"kernel":5,"kernelTCP":5}}"#,
+            &[("memory.max", "50593792"), ("memory.low", "25165824"), ("memory.swap.max", "9961472")],
+        ),
+        (
+            "memory",
+            r#"{"memory":{"limit":50593792,"swap":50593792}}"#,
+            &[("memory.max", "50593792"), ("memory.swap.max", "0")],
+        ),
+        ("memory", r#"{"memory":{"limit":-1}}"#, &[("memory.max", "max"), ("memory.swap.max", "max")]),
+        ("cpu", r#"{"cpu":{"shares":1024}}"#, &[("cpu.weight", "100")]),
+        (
+            "cpu",
+            r#"{"cpu":{"quota":40000,"period":80000,"burst":2000}}"#,
+            &[("cpu.max", "40000 80000"), ("cpu.max.burst", "2000")],
+        ),
+        ("cpu", r#"{"cpu":{"quota":50000}}"#, &[("cpu.max", "50000 100000")]),
+        ("cpu", r#"{"cpu":{"quota":-1,"period":50000}}"#, &[("cpu.max", "max 50000")]),
+        ("cpu", r#"{"cpu":{"idle":1,"shares":512}}"#, &[("cpu.idle", "1")]),
+        ("cpuset", r#"{"cpu":{"cpus":"0","mems":"0"}}"#, &[("cpuset.cpus", "0"), ("cpuset.mems", "0")]),
+        ("pids", r#"{"pids":{"limit":32}}"#, &[("pids.max", "32")]),
+        ("pids", r#"{"pids":{"limit":-1}}"#, &[("pids.max", "max")]),
+        ("io", r#"{"blockIO":{"weight":500}}"#, &[("io.bfq.weight", "default 500")]),
+        (
+            "hugetlb",
+            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
+            &[("hugetlb.2MB.max", "4194304"), ("hugetlb.2MB.rsvd.max", "4194304")],
+        ),
+        (
+            "memory",
+            r#"{"unified":{"memory.high":"48234496","memory.oom.group":"1","cgroup.max.depth":"3"}}"#,
+            &[("memory.high", "48234496"), ("memory.oom.group", "1"), ("cgroup.max.depth", "3")],
+        ),
+    ];
+    for (at, (controller, json, files)) in table.into_iter().enumerate() {
+        if machine.version(controller) != Some(Version::V2) {
+            continue;
+        }
+        let path = PathBuf::from(format!("/wherry-test-{}-unified-{at}", std::process::id()));
+        let cgroup = match Cgroup::create(machine, &path, &serde_json::from_str(json).unwrap()) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                // This kernel is not built with it.
+                assert!(matches!(error, Error::NoFile { .. }), "{json}: {error}");
+                continue;
+            }
+        };
+        for (file, expected) in files {
+            let dir = cgroup.paths()[""];
+            // Without the scheduler BFQ the other spelling has been taken.
+            let (file, expected) = match (*file, dir.join(file).exists()) {
+                ("io.bfq.weight", false) => ("io.weight", "default 4950"),
+                (file, _) => (file, *expected),
+            };
+            let said = std::fs::read_to_string(dir.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert_eq!(said.trim(), expected, "{json}: {file}");
+        }
+        cgroup.remove().unwrap();
+    }
+}
+
+#[test]
+fn a_new_period_leaves_the_quota() {
+    let machine = Hierarchies::detect().unwrap();
+    let mut made = make(machine, "period", r#"{"cpu":{"quota":40000,"period":80000}}"#);
+    made.update(machine, r#"{"cpu":{"period":50000}}"#).unwrap();
+    let (version, dir) = made.cgroup.dir_of("cpu").unwrap();
+    let said = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+    match version {
+        Version::V1 => {
+            assert_eq!((said("cpu.cfs_quota_us"), said("cpu.cfs_period_us")), ("40000".into(), "50000".into()))
+        }
+        Version::V2 => assert_eq!(said("cpu.max"), "40000 50000"),
+    }
+}
+
 #[test]
 fn throttles_are_of_the_device_that_was_named() {
     let machine = Hierarchies::detect().unwrap();
@@ -264,7 +349,7 @@ fn throttles_are_of_the_device_that_was_named() {
         let number = std::fs::read_to_string(disk.path().join("dev")).ok()?;
         number.trim().split_once(':').map(|(major, minor)| (major.to_owned(), minor.to_owned()))
     });
-    let Some((major, minor)) = disk.filter(|_| machine.version("blkio") == Some(Version::V1)) else { return };
+    let Some((major, minor)) = disk else { return };
     let rate = |rate: u32| format!(r#"[{{"major":{major},"minor":{minor},"rate":{rate}}}]"#);
     let json = format!(
         r#"{{"blockIO":{{"throttleReadBpsDevice":{},"throttleWriteBpsDevice":{},"throttleReadIOPSDevice":{},
@@ -275,6 +360,11 @@ fn throttles_are_of_the_device_that_was_named() {
         rate(400)
     );
     let made = make(machine, "throttle", &json);
+    if machine.version("io") == Some(Version::V2) {
+        let said = std::fs::read_to_string(made.cgroup.paths()[""].join("io.max")).unwrap();
+        assert_eq!(said, format!("{major}:{minor} rbps=102400 wbps=204800 riops=300 wiops=400\n"));
+        return;
+    }
     let said = |file: &str| std::fs::read_to_string(made.cgroup.paths()["blkio"].join(file)).unwrap();
     for (file, rate) in [("read_bps", 102_400), ("write_bps", 204_800), ("read_iops", 300), ("write_iops", 400)] {
         assert_eq!(said(&format!("blkio.throttle.{file}_device")), format!("{major}:{minor} {rate}\n"));
