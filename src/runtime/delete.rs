@@ -72,6 +72,7 @@ pub fn destroy(context: &Context<'_>, container: Locked) -> Result<(), Error> {
     let entry = &container.entry;
     end(entry)?;
     remove_cgroup(entry)?;
+    entry.record.rdt.as_ref().map_or(Ok(()), |rdt| rdt.remove())?;
     if entry.record.init().is_some() && entry.record.poststop {
         warn_of(context.log, hooks::poststop(entry));
     }

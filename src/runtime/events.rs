@@ -39,6 +39,10 @@ fn run(context: &Context<'_>, given: &Given) -> Outcome {
 }
 
 fn print_stats(entry: &Entry, group: &Cgroup) -> Result<(), Error> {
+    let mut data = stats::in_runcs_form(&group.stats()?);
+    if let Some(rdt) = &entry.record.rdt {
+        data["intel_rdt"] = serde_json::to_value(rdt.stats()?).expect("plain data");
+    }
     say(&format!(
         "{}\n",
         json!({"type": "stats", "id": entry.record.id, "data": stats::in_runcs_form(&group.stats()?)})

@@ -87,7 +87,10 @@ fn exec(context: &Context<'_>, given: &Given) -> Outcome {
             outlive: true,
             gate: None,
         },
-        made: &|_| Ok(()),
+        made: &|child| {
+            let pid = child.pid.as_raw_nonzero().get();
+            entry.record.rdt.as_ref().map_or(Ok(()), |rdt| launch::enter_share(rdt, pid))
+        },
     })?;
     if let (Some(master), Some(socket)) = (&running.console, console) {
         socket.send_master(master.as_fd())?;

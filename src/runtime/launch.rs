@@ -12,6 +12,7 @@ use super::sockets::{Handover, check_console};
 use super::store::{Entry, Locked, Record, replace};
 use super::{Context, Manager, cgroup, delete, id, warn_of};
 use crate::bundle::{Bundle, Facts};
+use crate::cgroup::Rdt;
 use crate::engine::linux::console::{self, Role};
 use crate::engine::linux::{self, Created, Options, Request, Running, Stdio};
 use crate::oci::runtime::{LinuxNamespaceType, Process, Spec};
@@ -194,6 +195,7 @@ fn carry_out(
     }
     let group = cgroup::make(context, &container.entry, wish.bundle.spec())?;
     container.note_cgroup(group);
+    share_caches(wish.bundle.spec(), &wish.id, container)?;
     // From here on it is only the process that is added to the record.
     let container = &*container;
     let directory = &container.entry.directory;
@@ -217,7 +219,8 @@ fn carry_out(
                 call: format!("read(\"/proc/{pid}/stat\")"),
                 source: std::io::Error::other("the process has ended at once"),
             })?;
-            container.set_init(identity)
+            container.set_init(identity)?;
+            container.entry.record.rdt.as_ref().map_or(Ok(()), |rdt| enter_share(rdt, pid))
         },
     };
     let process = if gate { linux::create(request).map(Created::leave) } else { linux::run(request) }?;
@@ -231,6 +234,22 @@ fn carry_out(
         write_pid(path, process.child.pid.as_raw_nonzero().get())?;
     }
     Ok((process, wish.bundle, wish.notify))
+}
+
+/// Makes the share of the caches that the specification asks for.
+pub fn share_caches(spec: &Spec, id: &str, container: &mut Locked) -> Result<(), Error> {
+    match spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
+        Some(asked) => container.set_rdt(Rdt::create(asked, id)?).map_err(Error::sys("keep its state")),
+        None => Ok(()),
+    }
+}
+
+/// Puts a process into its share before it may go on.
+pub fn enter_share(rdt: &Rdt, pid: i32) -> sys::Result<()> {
+    rdt.attach(pid).map_err(|error| sys::Error {
+        call: format!("write({pid}) to resctrl"),
+        source: std::io::Error::other(crate::error::chain(&error)),
+    })
 }
 
 /// Keeps the configuration as it is now: what happens to the bundle later has no effect.

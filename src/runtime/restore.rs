@@ -82,6 +82,7 @@ fn restart(
     let group = cgroup::make(context, &container.entry, bundle.spec())?;
     container.note_cgroup(group);
     container.save().map_err(Error::sys("keep its state"))?;
+    launch::share_caches(bundle.spec(), &container.entry.record.id.clone(), container)?;
     show_rootfs(&container.entry.record.rootfs)?;
     let pid_file = container.entry.directory.join("restored.pid");
     let (words, _open) = words(given, container, bundle.spec(), &images, &pid_file)?;
@@ -90,6 +91,10 @@ fn restart(
     let text = named(text, || format!("read({pid_file:?})")).map_err(Error::sys("find the restored process"))?;
     let init = text.trim().parse().ok().and_then(Identity::of).ok_or(Error::NotRunning)?;
     container.set_init(init).map_err(Error::sys("keep its state"))?;
+    if let Some(rdt) = &container.entry.record.rdt {
+        let pids = cgroup::with(&container.entry, |group| Ok(group.procs()?))?.unwrap_or_else(|| vec![init.pid]);
+        pids.into_iter().try_for_each(|pid| rdt.attach(pid))?;
+    }
     if let Some(path) = given.path("pid-file") {
         launch::write_pid(&path, init.pid)?;
     }

@@ -25,7 +25,7 @@ use super::Context;
 use super::error::Error;
 use super::status::Status;
 use crate::bundle::{self, Bundle, MAX_CONFIG_BYTES};
-use crate::cgroup::{Cgroup, Manager};
+use crate::cgroup::{Cgroup, Manager, Rdt};
 use crate::oci::runtime::LinuxNamespaceType;
 use crate::sys::lock::FileLock;
 use crate::sys::named;
@@ -57,6 +57,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its cgroup; `None` where there is none to have.
     pub cgroup: Option<Place>,
+    /// Its share of the caches and of the memory's bandwidth, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<Rdt>,
     /// Whether its processes are in a pid namespace that ends with the first of them.
     pub own_pids: bool,
     /// Whether there are hooks to run after its end; most have none, and need not have their configuration read again.
@@ -186,6 +189,7 @@ impl Record {
             created: jiff::Timestamp::now().to_string(),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             cgroup: super::cgroup::place(&context.manager, id, spec),
+            rdt: None,
             own_pids: own(LinuxNamespaceType::Pid),
             poststop: spec.hooks().as_ref().is_some_and(|hooks| hooks.poststop().is_some()),
             rootless: context.rootless,
@@ -211,6 +215,12 @@ impl Locked {
         if let Some(place) = &mut self.entry.record.cgroup {
             place.group = group;
         }
+    }
+
+    /// Takes note of the share that was made, and writes it down: nothing else leads to it.
+    pub fn set_rdt(&mut self, rdt: Rdt) -> crate::sys::Result<()> {
+        self.entry.record.rdt = Some(rdt);
+        self.save()
     }
 
     /// Writes the record down.
@@ -324,6 +334,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".to_owned(),
             annotations: BTreeMap::new(),
             cgroup: None,
+            rdt: None,
             own_pids: true,
             poststop: false,
             rootless: false,

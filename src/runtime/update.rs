@@ -202,21 +202,15 @@ fn complete(fields: &mut Map<String, Value>, key: &str, known: &Value) {
 
 /// Intel's resource director is changed in the group that the specification put the container into.
 fn resctrl(given: &Given, entry: &Entry) -> Result<(), Error> {
+    let mut lines = Vec::new();
     for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        let Some(schema) = given.text(flag)? else { continue };
-        let what = format!("--{flag}");
-        let (bundle, _) = crate::bundle::Bundle::read_from(&entry.record.bundle, &entry.config())?;
-        let rdt = bundle.spec().linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-        let rdt = rdt.ok_or_else(|| Error::refuse(&*what, "the container has no linux.intelRdt to change"))?;
-        let group = rdt.clos_id().clone().unwrap_or_else(|| entry.record.id.clone());
-        let path = Path::new("/sys/fs/resctrl").join(group).join("schemata");
-        if !path.exists() {
-            return Err(Error::refuse(&*what, "this machine has no Intel RDT, or it is not mounted"));
+        if let Some(schema) = given.text(flag)? {
+            let what = format!("--{flag}");
+            let none = || Error::refuse(what, "the container has no linux.intelRdt to change");
+            lines.push((entry.record.rdt.as_ref().ok_or_else(none)?, schema.to_owned()));
         }
-        named(std::fs::write(&path, format!("{schema}\n")), || format!("write({path:?}, {schema:?})"))
-            .map_err(Error::sys("change its share of the cache"))?;
     }
-    Ok(())
+    lines.into_iter().try_for_each(|(rdt, schema)| Ok(rdt.set(&[schema])?))
 }
 
 #[cfg(test)]
