@@ -48,6 +48,8 @@ pub fn with<T>(entry: &Entry, act: impl FnOnce(&Cgroup) -> Result<T, Error>) -> 
     let opened;
     let group = match &place.group {
         Some(group) => group,
+        // systemd makes a group around a process, and the group is written down before it has one.
+        None if matches!(place.manager, crate::cgroup::Manager::Systemd(_)) => return Ok(None),
         // A create was killed before it could write down what it had made.
         None => {
             opened = Cgroup::open(Hierarchies::detect()?, &place.path)?;

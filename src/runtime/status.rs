@@ -52,8 +52,8 @@ impl Status {
         if !init.alive() {
             return Self::Stopped;
         }
-        let waits = linux::gate::waits(&entry.directory);
         let frozen = super::cgroup::is_frozen(entry);
+        let waits = linux::gate::waits(&entry.directory);
         Signs { recorded: true, alive: true, held: false, waits, ours: is_ours(init.pid), frozen }.into()
     }
 

@@ -79,6 +79,20 @@ pub fn connect_packets(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd>
     Ok(socket)
 }
 
+/// Whether somebody listens at `name` in a directory; also somebody who is stopped, and has as many connections waiting
+/// as can wait.
+pub fn is_listened_to(directory: BorrowedFd<'_>, name: &str) -> Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let socket = named(socket, || "socket(AF_UNIX, SOCK_SEQPACKET)".into())?;
+    let address = short_address(directory, name)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(false),
+        error => named(error, || format!("connect({name:?})")).map(|()| false),
+    }
+}
+
 /// The next connection.
 pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     loop {

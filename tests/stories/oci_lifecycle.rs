@@ -87,6 +87,22 @@ fn a_name_is_given_once() {
 }
 
 #[test]
+fn a_container_that_does_not_answer_can_be_asked_about_for_ever() {
+    let oci = Oci::new();
+    let id = oci.id("stopped");
+    oci.create(&id, &oci.bundle(&id, "sleep 1000"));
+    oci.ok(["kill", &id, "STOP"]);
+    for _ in 0..20 {
+        assert_eq!(oci.status(&id), "created");
+    }
+    oci.ok(["pause", &id]);
+    for _ in 0..20 {
+        assert_eq!(oci.status(&id), "paused");
+    }
+    oci.ok(["delete", "--force", &id]);
+}
+
+#[test]
 fn changes_to_the_bundle_have_no_effect_after_create() {
     let oci = Oci::new();
     let id = oci.id("changed");

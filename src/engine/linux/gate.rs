@@ -40,7 +40,7 @@ pub fn listen(directory: &Path) -> Result<OwnedFd, Error> {
 
 /// Whether an init waits at the gate of this directory.
 pub fn waits(directory: &Path) -> bool {
-    open(directory).and_then(|directory| sys::socket::connect_packets(directory.as_fd(), SOCKET)).is_ok()
+    open(directory).and_then(|directory| sys::socket::is_listened_to(directory.as_fd(), SOCKET)).unwrap_or(false)
 }
 
 /// Opens the gate of the container whose init is `init`, and returns when its program runs, or why it does not.
