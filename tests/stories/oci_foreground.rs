@@ -220,6 +220,22 @@ fn ready_is_said_on_to_the_service_manager() {
 }
 
 #[test]
+fn sockets_that_were_activated_are_passed_on() {
+    let oci = Oci::new();
+    let id = oci.id("listen");
+    let bundle = oci.bundle(&id, "echo $LISTEN_FDS $LISTEN_PID; cat <&3");
+    let runtime = env!("CARGO_BIN_EXE_wherry");
+    let (root, bundle) = (path(oci.root()), path(&bundle));
+    let line = format!(
+        "echo handed on > {root}.in; exec 3<{root}.in; rm {root}.in; export LISTEN_FDS=1 LISTEN_PID=$$; \
+         exec {runtime} oci --root {root} run -b {bundle} {id}"
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &line]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running::start(&mut command).finish().expect(0).says("1 1\nhanded on\n");
+}
+
+#[test]
 fn files_are_passed_on_when_asked_for() {
     let oci = Oci::new();
     let id = oci.id("files");
