@@ -201,6 +201,31 @@ fn a_container_of_another_user_can_be_stopped_and_removed() {
     assert_eq!(user.ok(&["ps", "-aq"]), "");
 }
 
+/// Its supervisor is deaf to who gives it input that it does not take, and to nobody else.
+#[test]
+fn a_container_of_another_user_that_takes_no_input_can_be_stopped() {
+    let image = images::busybox();
+    let user = Ordinary::with_ranges(RANGE);
+    let mut endless = Command::new("yes").stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = user.command(&["run", "-i", "--name", "full", "--user", "ada", &image, "sleep", "1000"]);
+    let mut run = run.stdin(endless.stdout.take().unwrap()).spawn().unwrap();
+    // What gives the input has to wait when nobody along the way has room any more.
+    let written = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", endless.id())).unwrap();
+        process::status_value(&io, "wchar").unwrap().parse::<u64>().unwrap()
+    };
+    let mut before = 0;
+    eventually("all buffers are full", || {
+        let is_running = user.call(&["inspect", "-f", "{{.State.Running}}", "full"]).stdout == b"true\n";
+        let now = std::mem::replace(&mut before, written());
+        (is_running && now > 0 && now == before).then_some(())
+    });
+    user.ok(&["rm", "--force", "full"]);
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    endless.kill().unwrap();
+    endless.wait().unwrap();
+}
+
 #[test]
 fn what_is_missing_for_another_user_is_named() {
     let image = images::busybox();
