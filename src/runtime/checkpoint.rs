@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use super::criu::{self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
+use super::criu::{
+    self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, NETWORK_LOCK, SHELL, TCP, UNIX, WORK,
+};
 use super::options::{Flag, Given, option, switch};
 use super::status::Status;
 use super::store::Entry;
@@ -18,7 +20,7 @@ pub const STREAMS: &str = "descriptors.json";
 /// The mounts of cgroups, for the restore.
 pub const CGROUP_MOUNTS: &str = "cgroup-mounts.json";
 
-static FLAGS: [Flag; 17] = [
+static FLAGS: [Flag; 18] = [
     IMAGES,
     WORK,
     option("parent-path", None, "DIR", "the images of an earlier --pre-dump, relative to these"),
@@ -36,6 +38,7 @@ static FLAGS: [Flag; 17] = [
     CGROUPS,
     EMPTY,
     DEDUP,
+    NETWORK_LOCK,
 ];
 
 /// `checkpoint`.

@@ -25,8 +25,7 @@ pub const PRESERVE: Flag =
 /// Orphans.
 pub const NO_SUBREAPER: Flag = switch("no-subreaper", None, "do not become the parent of processes that lose theirs");
 
-static FLAGS: [Flag; 9] =
-    [BUNDLE, CONFIG, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE, NO_SUBREAPER.hidden()];
+static FLAGS: [Flag; 9] = [BUNDLE, CONFIG, CONSOLE, PIDFD, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE, NO_SUBREAPER];
 
 /// `create`.
 pub const COMMAND: Command =

@@ -45,6 +45,9 @@ pub const CGROUPS: Flag = option(
 );
 /// Namespaces without content.
 pub const EMPTY: Flag = option("empty-ns", None, "NAMESPACE", "leave out what is in this namespace: network");
+/// How the network stands still.
+pub const NETWORK_LOCK: Flag =
+    option("network-lock", None, "METHOD", "how the network is kept still: iptables, nftables or skip");
 /// Deduplication.
 pub const DEDUP: Flag = switch("auto-dedup", None, "keep each page of memory once");
 
@@ -73,6 +76,11 @@ pub fn common(given: &Given, images: &Path, log: &str) -> Result<Vec<OsString>, 
     match given.text("manage-cgroups-mode")?.unwrap_or("soft") {
         mode @ ("soft" | "full" | "strict" | "ignore") => words.push(format!("--manage-cgroups={mode}").into()),
         mode => return Err(Error::refuse("--manage-cgroups-mode", format!("there is no mode {mode:?}"))),
+    }
+    match given.text("network-lock")? {
+        None => {}
+        Some(method @ ("iptables" | "nftables" | "skip")) => words.extend(["--network-lock".into(), method.into()]),
+        Some(other) => return Err(Error::refuse("--network-lock", format!("there is no method {other:?}"))),
     }
     for namespace in given.all("empty-ns")? {
         match namespace {

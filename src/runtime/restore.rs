@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::checkpoint::{CGROUP_MOUNTS, STREAMS};
 use super::create::{BUNDLE, CONSOLE, NO_PIVOT, NO_SUBREAPER, PID_FILE};
-use super::criu::{self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, SHELL, TCP, UNIX, WORK};
+use super::criu::{
+    self, CGROUPS, CgroupMount, DEDUP, EMPTY, IMAGES, LAZY, LOCKS, NETWORK_LOCK, SHELL, TCP, UNIX, WORK,
+};
 use super::options::{Flag, Given, option, switch};
 use super::store::Locked;
 use super::{Command, Context, Error, Outcome, cgroup, delete, foreground, id, launch, run, warn_of};
@@ -16,7 +18,7 @@ use crate::oci::runtime::Spec;
 use crate::sys::named;
 use crate::sys::process::{Child, Identity};
 
-static FLAGS: [Flag; 18] = [
+static FLAGS: [Flag; 20] = [
     CONSOLE,
     IMAGES,
     WORK,
@@ -33,6 +35,8 @@ static FLAGS: [Flag; 18] = [
     EMPTY,
     DEDUP,
     LAZY,
+    NETWORK_LOCK,
+    switch("tcp-close", None, "close the TCP connections that were open"),
     option("lsm-profile", None, "TYPE:NAME", "the security profile to restore with"),
     option("lsm-mount-context", None, "CONTEXT", "the security context of mounts to restore with"),
 ];
@@ -123,6 +127,7 @@ fn words(
 ) -> Result<(Vec<OsString>, Vec<OwnedFd>), Error> {
     let mut words = criu::common(given, images, "restore.log")?;
     words.extend(["--restore-detached".into(), "--pidfile".into(), pid_file.into()]);
+    words.extend(given.has("tcp-close").then(|| "--tcp-close".into()));
     words.extend(["--root".into(), (&*container.entry.record.rootfs).into()]);
     for (destination, source) in criu::binds(spec) {
         words.extend(["--external".into(), format!("mnt[{}]:{}", destination.display(), source.display()).into()]);

@@ -143,3 +143,20 @@ fn a_terminal_can_be_had() {
     let refused: Value = oci.state(&id);
     assert_eq!(refused["status"], "running");
 }
+
+#[test]
+fn a_process_can_begin_in_a_group_below_the_containers() {
+    let oci = Oci::new();
+    let id = sleeping(&oci);
+    let legacy = std::path::Path::new("/sys/fs/cgroup/pids/wherry").join(&id);
+    let (group, word, line) = match legacy.is_dir() {
+        true => (legacy, "pids:below", ":pids:/below"),
+        false => (std::path::Path::new("/sys/fs/cgroup/wherry").join(&id), "below", "0::/below"),
+    };
+    oci.call(["exec", "--cgroup", word, &id, "true"]).expect(255).complains(&["below"]);
+    fs::create_dir(group.join("below")).unwrap();
+    let groups = oci.ok(["exec", "--cgroup", word, &id, "cat", "/proc/self/cgroup"]);
+    // In a cgroup namespace the container's own group is the root.
+    assert!(groups.lines().any(|found| found.ends_with(line)), "{groups}");
+    oci.call(["exec", "--cgroup", "../out", &id, "true"]).expect(255);
+}
