@@ -100,8 +100,8 @@ fn plain(level: Level, text: &str) {
     // What it tells of can come from a container: it does not get to steer the terminal.
     let text: String =
         text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
-    // Without a standard error there is nobody to tell.
-    tolerate(writeln!(std::io::stderr(), "wherry: {mark}{text}"));
+    // In one piece, since others may write there too; without a standard error there is nobody to tell.
+    tolerate(std::io::stderr().write_all(format!("wherry: {mark}{text}\n").as_bytes()));
 }
 
 /// A line of the log, with its end.

@@ -202,6 +202,27 @@ fn a_failed_poststart_hook_ends_the_container() {
 }
 
 #[test]
+fn commands_of_many_callers_on_one_container_do_not_mix() {
+    let oci = Oci::new();
+    let id = oci.id("busy");
+    let bundle = oci.bundle(&id, "sleep 1000");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    oci.leave(["create", "-b", path(&bundle), &id]);
+                    oci.leave(["start", &id]);
+                    // Somebody else may have been first with either, but to delete always succeeds.
+                    oci.call(["delete", "--force", &id]).expect(0);
+                }
+            });
+        }
+    });
+    oci.ok(["delete", "--force", &id]);
+    assert!(oci.leaks(&[id]).is_empty());
+}
+
+#[test]
 fn names_by_expression() {
     let oci = Oci::new();
     let ids: Vec<String> = ["many-a", "many-b", "other"].iter().map(|name| oci.id(name)).collect();
