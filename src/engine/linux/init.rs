@@ -125,7 +125,7 @@ fn isolate(
         handshake::send(socket, &FromInit::Mounted, &[])?;
         wait_for(socket, &ToInit::Hooked)?;
     }
-    run_hooks(plan, &plan.hooks.create_container, ContainerState::Creating)?;
+    run_hooks(plan, &plan.hooks.create_container, ContainerState::Created)?;
     root::change(&root, options.pivot)?;
     system(plan, &proc)?;
     let slash = root::open_slash()?;
@@ -142,7 +142,7 @@ fn isolate(
     if !entered {
         program::enter_directory(&process.cwd, false)?;
     }
-    if options.gate.is_some() && program.is_none() {
+    if options.gate.is_some() && program.is_none() && !process.args.is_empty() {
         program::look_up(process)?;
     }
     step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")?;

@@ -308,7 +308,7 @@ impl<'a> Way<'a> {
 
 /// Runs hooks in our own namespaces.
 fn run_hooks(hooks: &[Hook], about: &About<'_>, child: &Child) -> Result<(), Error> {
-    let state = about.state(ContainerState::Creating, Some(child.pid.as_raw_nonzero().get()));
+    let state = about.state(ContainerState::Created, Some(child.pid.as_raw_nonzero().get()));
     Ok(hook::run_all(hooks, &serde_json::to_vec(&state).expect("plain data"))?)
 }
 

@@ -14,7 +14,7 @@ use super::netdevice::NetDevices;
 use super::process::{ProcessPlan, unsupported};
 use super::sysctl::{Own, Sysctls};
 use super::{About, Error, Request};
-use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, State};
+use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, Process, State};
 use crate::sys::process::ns;
 
 pub(super) struct Plan {
@@ -45,7 +45,7 @@ impl Plan {
     pub fn new(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.bundle.spec();
         let about = About { id: request.id, bundle: request.bundle.directory(), spec };
-        let process = spec.process().as_ref().ok_or_else(|| unsupported("process", "is missing"))?;
+        let process = spec.process().clone().unwrap_or_else(no_process);
         let linux = spec.linux().clone().unwrap_or_default();
         let namespaces = Namespaces::read(spec)?;
         let propagation = propagation(linux.rootfs_propagation().as_deref())?;
@@ -66,10 +66,17 @@ impl Plan {
             about: about.state(ContainerState::Creating, None),
             asks_for_hooks: false,
             waits: true,
-            process: ProcessPlan::new(process, spec)?,
+            process: ProcessPlan::new(&process, spec)?,
             namespaces,
         })
     }
+}
+
+/// What is made of a container that has no program yet: only its start is refused (runtime-spec config.md, "Process").
+fn no_process() -> Process {
+    let mut process = Process::default();
+    process.set_args(None).set_env(None).set_capabilities(None).set_rlimits(None);
+    process
 }
 
 fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {

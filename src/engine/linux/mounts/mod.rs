@@ -173,10 +173,6 @@ impl Step {
         if place == Path::new("/") {
             return Err("a mount on top of the root filesystem would hide it".into());
         }
-        if self.options.bind.is_some() && !self.options.data.is_empty() {
-            let data = self.options.data.join(",");
-            return Err(format!("a bind mount cannot have options of a filesystem ({data:?})"));
-        }
         if self.options.copy_up && !matches!(&self.what, What::Filesystem { typ, .. } if typ == "tmpfs") {
             return Err("tmpcopyup is for tmpfs only".into());
         }

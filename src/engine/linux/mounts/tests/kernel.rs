@@ -436,9 +436,8 @@ fn the_unified_hierarchy_is_shown_where_it_is_the_only_one() {
             let found = mounted(&at).unwrap();
             assert!(found.typ == "cgroup2" && has(&found.options, "ro") && has(&found.options, "nosuid"), "{found:?}");
             assert!(at.join("cgroup.procs").is_file() && fs::create_dir(at.join("new")).is_err());
-            // The very same may not be on top of itself; the host's own mount may.
-            let again = cgroup::unified(&step, place().as_fd());
-            assert_eq!(again.is_ok(), !cgroup_namespace, "{again:?}");
+            // So it is where a bind mount of the host's /sys has it there already, which mount(2) refuses to cover.
+            cgroup::unified(&step, place().as_fd()).unwrap();
             assert!(has(&options_at(&at), "ro"));
         });
     }
