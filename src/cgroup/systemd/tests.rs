@@ -344,6 +344,54 @@ fn limits_are_what_systemd_shows() {
     unit.stop().unwrap();
 }
 
+#[test]
+fn limits_are_in_the_control_files_too() {
+    if !inside("cgroup::systemd::tests::limits_are_in_the_control_files_too", Inside::Unified) {
+        return;
+    }
+    let machine = Hierarchies::detect().unwrap();
+    if ["memory", "cpu", "pids"].iter().any(|controller| machine.version(controller).is_none()) {
+        // Outside, they are in v1 hierarchies.
+        return;
+    }
+    let resources: LinuxResources = serde_json::from_str(
+        r#"{"memory":{"limit":67108864,"swap":67108864,"reservation":33554432},"pids":{"limit":9},
+            "cpu":{"shares":512,"quota":50001},"unified":{"memory.oom.group":"1"}}"#,
+    )
+    .unwrap();
+    let (manager, path) = (Manager::Systemd(Bus::System), Path::new("a-b.slice:test:files"));
+    let mut cgroup = Cgroup::create_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
+    let mut child = sleeper();
+    cgroup.attach(child.id() as i32).unwrap();
+    let dir = cgroup.paths()[""].to_owned();
+    let said = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+    for (file, value) in [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.swap.max", "0"),
+        ("memory.oom.group", "1"),
+        ("pids.max", "9"),
+        ("cpu.weight", "59"),
+        ("cpu.max", "51000 100000"),
+    ] {
+        assert_eq!(said(file), value, "{file}");
+    }
+    let update = r#"{"memory":{"limit":134217728,"swap":134217728},"cpu":{"period":50000},"pids":{"limit":-1}}"#;
+    cgroup.update(machine, &serde_json::from_str(update).unwrap()).unwrap();
+    // systemd's own look at its units changes nothing.
+    assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+    for (file, value) in [("memory.max", "134217728"), ("cpu.max", "51000 50000"), ("pids.max", "max")] {
+        assert_eq!(said(file), value, "{file}");
+    }
+    assert_eq!(shown("test-files.scope", "MemoryMax"), "134217728");
+    let stats = cgroup.stats().unwrap();
+    assert_eq!((stats.pids.unwrap().current, stats.memory.unwrap().limit), (1, Some(134_217_728)));
+    cgroup.kill().unwrap();
+    child.wait().unwrap();
+    cgroup.remove().unwrap();
+    assert!(!dir.exists());
+}
+
 /// Starts a systemd of the user 65534, and returns the socket of its bus.
 fn a_users_systemd() -> PathBuf {
     let runtime = Path::new("/run/user/65534");
