@@ -20,6 +20,7 @@ mod oci_lifecycle;
 mod oci_limits;
 mod oci_ranges;
 mod oci_rootless;
+mod oci_spec;
 mod oci_words;
 mod pull;
 mod quickstart;
