@@ -107,6 +107,9 @@ pub struct Cgroup {
     /// What waits for the first process: systemd makes no scope without one.
     #[serde(skip)]
     orders: Mutex<Option<Orders>>,
+    /// The device rules that are still to be set.
+    #[serde(skip)]
+    rules: Mutex<Option<Vec<LinuxDeviceCgroup>>>,
 }
 
 /// The v1 groups of one container, open to be entered by who has this.
@@ -130,12 +133,30 @@ impl Cgroup {
     /// group that exists already is taken over if nobody is in it. A relative path starts at the caller's own group on
     /// v1, and beside it on v2.
     pub fn create(hierarchies: &Hierarchies, path: &Path, resources: &LinuxResources) -> Result<Self, Error> {
+        let cgroup = Self::prepare(hierarchies, path, resources)?;
+        match cgroup.settle() {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                drop(cgroup.remove());
+                Err(error)
+            }
+        }
+    }
+
+    /// Like [`Self::create`], but that on v2 the device rules are left to [`Self::settle`].
+    pub fn prepare(hierarchies: &Hierarchies, path: &Path, resources: &LinuxResources) -> Result<Self, Error> {
         let settings = limit::plan(resources, hierarchies)?;
         let (place, unified) = (Place::new(path)?, hierarchies.is_unified());
         let cgroup = Self::locate(hierarchies, joined(&settings), |hierarchy| place.dir(hierarchy, unified))?;
         let fresh = cgroup.make()?;
         let rules = resources.devices().as_deref().unwrap_or_default();
-        let limited = cgroup.set_up(&settings).and_then(|()| cgroup.restrict_devices(rules, fresh));
+        let limited = cgroup.set_up(&settings).and_then(|()| match cgroup.device_group() {
+            Some(group) if group.hierarchy.version == Version::V2 && fresh => {
+                *cgroup.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules.to_vec());
+                Ok(())
+            }
+            _ => cgroup.restrict_devices(rules, fresh),
+        });
         match limited {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -146,17 +167,26 @@ impl Cgroup {
         }
     }
 
-    /// Like [`Self::create`], by the manager of choice. For systemd the path is `slice:prefix:name`, the container's
+    /// Sets the device rules that [`Self::prepare`] has left: a program that the kernel has to verify, for which nobody who
+    /// only makes mounts and nodes in the group has to wait. It has to be called before anything else runs there.
+    pub fn settle(&self) -> Result<(), Error> {
+        match self.rules.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(rules) => self.restrict_devices(&rules, true),
+            None => Ok(()),
+        }
+    }
+
+    /// Like [`Self::prepare`], by the manager of choice. For systemd the path is `slice:prefix:name`, the container's
     /// annotations may set properties of its scope, and the scope is made when the first process is attached: until then
     /// there is no [`Self::dir_fd`].
-    pub fn create_by(
+    pub fn prepare_by(
         manager: &Manager,
         hierarchies: &Hierarchies,
         path: &Path,
         resources: &LinuxResources,
         annotations: &HashMap<String, String>,
     ) -> Result<Self, Error> {
-        let Manager::Systemd(bus) = manager else { return Self::create(hierarchies, path, resources) };
+        let Manager::Systemd(bus) = manager else { return Self::prepare(hierarchies, path, resources) };
         let resources = &systemd::rounded(resources);
         let settings = limit::plan(resources, hierarchies)?;
         let unit = Unit::plan(hierarchies, bus, path)?;
@@ -185,13 +215,13 @@ impl Cgroup {
         };
         let group = |hierarchy: &Hierarchy| Ok(Group::new(hierarchy.clone(), dir(hierarchy)?));
         let groups = hierarchies.list.iter().filter(joins).map(group).collect::<Result<_, Error>>()?;
-        Ok(Self { groups, unit: None, orders: Mutex::new(None) })
+        Ok(Self { groups, unit: None, orders: Mutex::new(None), rules: Mutex::new(None) })
     }
 
     /// The same container's group elsewhere: each hierarchy's directory as `dir` has it.
     fn moved(&self, dir: impl Fn(&Group) -> PathBuf) -> Self {
         let groups = self.groups.iter().map(|group| Group::new(group.hierarchy.clone(), dir(group))).collect();
-        Self { groups, unit: self.unit.clone(), orders: Mutex::new(None) }
+        Self { groups, unit: self.unit.clone(), orders: Mutex::new(None), rules: Mutex::new(None) }
     }
 
     /// Whether the group exists in any hierarchy.
@@ -253,6 +283,7 @@ impl Cgroup {
     /// Puts a process into the group, in every hierarchy. Where systemd makes the group, it does so around the first
     /// one.
     pub fn attach(&self, pid: i32) -> Result<(), Error> {
+        self.settle()?;
         let orders = self.orders().take();
         match (&self.unit, orders) {
             (Some(unit), Some(orders)) => self.begin(unit, orders, pid),
@@ -500,8 +531,11 @@ impl Cgroup {
     }
 
     fn restrict_devices(&self, rules: &[LinuxDeviceCgroup], fresh: bool) -> Result<(), Error> {
-        let Some(group) = self.group_of("devices").or_else(|| self.unified()) else { return Ok(()) };
-        device::restrict(group, rules, fresh)
+        self.device_group().map_or(Ok(()), |group| device::restrict(group, rules, fresh))
+    }
+
+    fn device_group(&self) -> Option<&Group> {
+        self.group_of("devices").or_else(|| self.unified())
     }
 
     fn freezer(&self) -> Result<&Group, Error> {

@@ -21,7 +21,7 @@ pub fn make(context: &Context<'_>, entry: &Entry, spec: &Spec) -> Result<Option<
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     let annotations = spec.annotations().clone().unwrap_or_default();
     let made = Hierarchies::detect()
-        .and_then(|hierarchies| Cgroup::create_by(manager, hierarchies, path, &resources, &annotations));
+        .and_then(|hierarchies| Cgroup::prepare_by(manager, hierarchies, path, &resources, &annotations));
     match made {
         Ok(cgroup) => Ok(Some(cgroup)),
         Err(error) if entry.record.rootless && may_be_missing(&error, &resources) => {

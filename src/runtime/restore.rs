@@ -84,6 +84,7 @@ fn restart(
 ) -> Result<Running, Error> {
     let images = criu::images(given)?;
     let group = cgroup::make(context, &container.entry, bundle.spec())?;
+    group.as_ref().map_or(Ok(()), crate::cgroup::Cgroup::settle)?;
     container.note_cgroup(group);
     container.save().map_err(Error::sys("keep its state"))?;
     launch::share_caches(bundle.spec(), &container.entry.record.id.clone(), container)?;

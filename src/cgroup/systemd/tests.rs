@@ -194,7 +194,7 @@ fn a_container_lives_in_a_scope() {
         let manager = Manager::Systemd(bus);
         let path = PathBuf::from(format!("a-b.slice:test:{at}"));
         let scope = format!("test-{at}.scope");
-        let create = || Cgroup::create_by(&manager, machine, &path, &resources, &annotations);
+        let create = || Cgroup::prepare_by(&manager, machine, &path, &resources, &annotations);
         let cgroup = create().unwrap();
         assert!(!cgroup.exists() && cgroup.dir_fd().unwrap().is_none());
         let (mut init, mut second) = (sleeper(), sleeper());
@@ -245,7 +245,7 @@ fn on_v1_a_scope_is_in_every_hierarchy() {
     )
     .unwrap();
     let (manager, path) = (Manager::Systemd(Bus::System), Path::new("a-b.slice:test:legacy"));
-    let mut cgroup = Cgroup::create_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
+    let mut cgroup = Cgroup::prepare_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
     let mut child = sleeper();
     cgroup.attach(child.id() as i32).unwrap();
     let said = |cgroup: &Cgroup, controller: &str, file: &str| {
@@ -420,7 +420,7 @@ fn a_users_systemd_makes_groups_without_root() {
         let mut children = [sleeper(), sleeper()];
         let path = manager.default_path("web");
         let resources = LinuxResources::default();
-        let cgroup = Cgroup::create_by(&manager, machine, &path, &resources, &HashMap::new()).unwrap();
+        let cgroup = Cgroup::prepare_by(&manager, machine, &path, &resources, &HashMap::new()).unwrap();
         for child in &children {
             cgroup.attach(child.id() as i32).unwrap();
             let group = group_of(child);
@@ -447,13 +447,13 @@ fn what_systemd_refuses_is_told() {
     let machine = Hierarchies::detect().unwrap();
     let annotations = HashMap::from([("org.systemd.property.NoSuchThing".to_owned(), "'x'".to_owned())]);
     let (manager, path) = (Manager::Systemd(Bus::System), Path::new(":test:refused"));
-    let cgroup = Cgroup::create_by(&manager, machine, path, &LinuxResources::default(), &annotations).unwrap();
+    let cgroup = Cgroup::prepare_by(&manager, machine, path, &LinuxResources::default(), &annotations).unwrap();
     let mut child = sleeper();
     let error = cgroup.attach(child.id() as i32).unwrap_err().to_string();
     assert!(error.starts_with("systemd cannot start test-refused.scope: ") && error.contains("NoSuchThing"), "{error}");
     assert!(!cgroup.exists());
     // No process of that number can be put anywhere.
-    let cgroup = Cgroup::create_by(&manager, machine, path, &LinuxResources::default(), &HashMap::new()).unwrap();
+    let cgroup = Cgroup::prepare_by(&manager, machine, path, &LinuxResources::default(), &HashMap::new()).unwrap();
     assert!(matches!(cgroup.attach(i32::MAX).unwrap_err(), Error::Systemd { .. }));
     child.kill().unwrap();
     child.wait().unwrap();

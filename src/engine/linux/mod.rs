@@ -297,11 +297,12 @@ impl<'a> Way<'a> {
         Ok(Self { cgroup, birthplace, entrance })
     }
 
-    /// Puts the process `pid` into what it is not born into and does not enter by itself.
+    /// Puts the process `pid` into what it is not born into and does not enter by itself; the group is then complete.
     fn lead(&self, pid: i32) -> Result<(), Error> {
         match self.cgroup {
             Some(cgroup) if self.entrance.is_none() && self.birthplace.is_none() => Ok(cgroup.attach(pid)?),
-            _ => Ok(()),
+            Some(cgroup) => Ok(cgroup.settle()?),
+            None => Ok(()),
         }
     }
 }
