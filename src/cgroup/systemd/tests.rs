@@ -360,7 +360,7 @@ fn limits_are_in_the_control_files_too() {
     )
     .unwrap();
     let (manager, path) = (Manager::Systemd(Bus::System), Path::new("a-b.slice:test:files"));
-    let mut cgroup = Cgroup::create_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
+    let mut cgroup = Cgroup::prepare_by(&manager, machine, path, &resources, &HashMap::new()).unwrap();
     let mut child = sleeper();
     cgroup.attach(child.id() as i32).unwrap();
     let dir = cgroup.paths()[""].to_owned();
