@@ -11,7 +11,7 @@ mod faults;
 mod images;
 mod isolation;
 mod lifecycle;
-mod oci_attack;
+mod oci_attacks;
 mod oci_checkpoint;
 mod oci_exec;
 mod oci_foreground;

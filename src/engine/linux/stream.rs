@@ -47,10 +47,11 @@ pub(super) fn own_root() -> Done<OwnedFd> {
     step(named(openat(CWD, "/", flags, Mode::empty()), || "open(\"/\")".into()), "find the root directory")
 }
 
-/// `/dev/console` is the terminal itself, by handle (CVE-2025-52565).
+/// `/dev/console` is the terminal itself, by handle, and a link of the image's does not put it over something else, like
+/// a file of procfs (CVE-2025-52565).
 fn show_console(root: BorrowedFd<'_>, peer: BorrowedFd<'_>) -> sys::Result<()> {
     let tree = mounts::clone_tree(&PathBuf::from(format!("/proc/self/fd/{}", peer.as_raw_fd())), false);
     // The terminal is of the container's own devpts, which the host's /proc/self/fd can reach all the same.
-    let place = mounts::target(root, Path::new("/dev/console"), false)?;
+    let place = mounts::target_without_links(root, Path::new("/dev/console"), false)?;
     mounts::put(tree?.as_fd(), place.as_fd())
 }

@@ -36,8 +36,8 @@ use std::path::{Path, PathBuf};
 pub(super) use mask::{make_readonly, mask_all};
 use options::Options;
 pub use options::option_names;
-pub(super) use target::target;
 use target::{Links, lexical};
+pub(super) use target::{target, target_without_links};
 
 use super::Error;
 use crate::oci::runtime::{LinuxIdMapping, Mount};

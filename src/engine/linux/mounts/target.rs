@@ -108,6 +108,15 @@ pub(in super::super) fn target(root: BorrowedFd<'_>, path: &Path, directory: boo
     target_by(root, relative(path), directory, MAX_LINKS)
 }
 
+/// The same for what has to be at that path, and is refused where a link leads elsewhere.
+pub(in super::super) fn target_without_links(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    directory: bool,
+) -> sys::Result<OwnedFd> {
+    find(root, path, Links::Refused, || Ok(directory)).map(|place| place.fd)
+}
+
 fn target_by(root: BorrowedFd<'_>, path: &Path, directory: bool, links: usize) -> sys::Result<OwnedFd> {
     let above = path.parent().filter(|p| !p.as_os_str().is_empty());
     let name = path.file_name().unwrap_or(path.as_os_str());
