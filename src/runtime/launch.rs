@@ -144,7 +144,9 @@ fn listening() -> u32 {
 /// How many further descriptors are to be passed on; all of them must be there.
 pub fn preserved(given: &Given, after: u32) -> Result<u32, Error> {
     let count: u32 = given.parsed("preserve-fds")?.unwrap_or(0);
-    let missing = (3 + after..3 + after + count).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists());
+    // Wider than the numbers that add up: they are whatever somebody wrote.
+    let first = 3 + u64::from(after);
+    let missing = (first..first + u64::from(count)).find(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).exists());
     match missing {
         Some(fd) => Err(Error::refuse("--preserve-fds", format!("descriptor {fd} is not open"))),
         None => Ok(count),

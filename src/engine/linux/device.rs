@@ -173,9 +173,13 @@ pub fn populate(root: BorrowedFd<'_>, devices: &Devices, in_user_namespace: bool
     let open = |path: &Path| mounts::target(root, path, true).and_then(Dir::from_mount);
     let dev = open(DEV.as_ref())?;
     let umask = rustix::process::umask(Mode::empty());
-    let made = devices.0.iter().try_for_each(|device| match device.path.parent() {
+    let make = |device: &Device| match device.path.parent() {
         Some(parent) if parent != Path::new(DEV) => device.make(&open(parent)?, in_user_namespace),
         _ => device.make(&dev, in_user_namespace),
+    };
+    let made = devices.0.iter().try_for_each(|device| {
+        let whole = |error: sys::Error| sys::Error { call: format!("{:?}: {}", device.path, error.call), ..error };
+        make(device).map_err(whole)
     });
     rustix::process::umask(umask);
     made?;

@@ -172,7 +172,9 @@ impl Namespaces {
 
 impl Join {
     fn open(typ: LinuxNamespaceType, path: &Path) -> Result<Self, Error> {
-        let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        // What is there may be a FIFO, whose other end nobody opens.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
         let opened = named(opened, || format!("open({path:?})"));
         let what = || format!("join the {} namespace {}", flag(typ).1, path.display());
         let fd = opened.map_err(|source| Error::Setup { what: what(), source })?;

@@ -1,9 +1,9 @@
 //! Executing the program: where its name leads, where it begins, and in whose words a failure is told.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
 use super::handshake::Failed;
@@ -42,12 +42,18 @@ pub(super) fn look_up(plan: &ProcessPlan) -> Done {
     let mut refused = Errno::NOENT;
     for candidate in candidates(name, plan.variable("PATH")) {
         match rustix::fs::accessat(CWD, &candidate, Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) if is_directory(&candidate) => refused = Errno::ACCESS,
             Ok(()) => return Ok(()),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => refused = error,
         }
     }
     Err(cannot_execute(&name.to_string_lossy(), refused).into())
+}
+
+/// What execve(2) refuses with EACCES although it may be "executed", that is, passed through.
+fn is_directory(path: &CStr) -> bool {
+    rustix::fs::stat(path).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory)
 }
 
 fn no_command() -> Failed {
@@ -111,7 +117,7 @@ pub(super) fn give_home(plan: &mut ProcessPlan) {
 
 /// The image's file: it may be a device or a pipe that never ends, and is read only if it is neither.
 fn passwd() -> Option<Vec<u8>> {
-    use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+    use rustix::fs::{Mode, OFlags, fstat, open};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = open("/etc/passwd", flags, Mode::empty()).ok()?;
     let stat = fstat(&file).ok()?;

@@ -35,7 +35,8 @@ pub(super) fn enter(plan: &Plan, mount: Option<OwnedFd>) -> Done<OwnedFd> {
         let cut = sys::mount::change(root.as_fd(), &cut);
         step(cut, "cut the root filesystem off from the host's")?;
     }
-    step(sys::mount::attach(root.as_fd(), Path::new("/")), "lay the root filesystem over the root directory")?;
+    let what = format!("lay the root filesystem {} over the root directory", plan.rootfs.display());
+    step(sys::mount::attach(root.as_fd(), Path::new("/")), &what)?;
     Ok(root)
 }
 
