@@ -15,6 +15,7 @@ mod oci_attacks;
 mod oci_checkpoint;
 mod oci_exec;
 mod oci_foreground;
+mod oci_invalid;
 mod oci_kill;
 mod oci_lifecycle;
 mod oci_limits;
