@@ -47,6 +47,16 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
+    /// The flags as a number, to be handed to another process of ours.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The flags that [`Self::bits`] has given.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn with(self, other: Self) -> Self {

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::handshake::{self, Failed, FromInit};
 use super::process::{Caps, ProcessPlan};
-use super::stage::{Done, step};
+use super::stage::{Done, End, step};
 use crate::sys::{self, caps, named};
 
 /// What only the host's `/proc` tells: the container may have none.
@@ -58,6 +58,14 @@ pub(super) fn become_user(plan: &ProcessPlan, facts: &Facts) -> Done {
     step(caps::set(held, held, none, none), "regain its capabilities")?;
     if plan.no_new_privileges {
         step(sys::seccomp::set_no_new_privs(), "give up new privileges")?;
+    }
+    Ok(())
+}
+
+/// Waits for the filter that was compiled meanwhile.
+pub(super) fn await_filter(plan: &mut ProcessPlan, socket: &OwnedFd) -> Done {
+    if plan.filtered {
+        plan.filter = Some(handshake::receive_filter(socket)?.ok_or(End::Alone)?);
     }
     Ok(())
 }

@@ -79,7 +79,11 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     drop(theirs);
     let child = child.map_err(failed("clone the new process"))?;
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
-    match created.record(&way, made).and_then(|()| created.attend(Until::Runs, |_| Ok(()))) {
+    match created
+        .record(&way, made)
+        .and_then(|()| created.equip(about.spec))
+        .and_then(|()| created.attend(Until::Runs, |_| Ok(())))
+    {
         Ok(()) => Ok(Running { child: created.child, console: created.console }),
         Err(error) => {
             created.abandon();
@@ -106,7 +110,7 @@ struct Entrant<'a> {
 
 impl Entrant<'_> {
     fn main(mut self, stdio: Stdio, socket: &OwnedFd) -> i32 {
-        let joined = self.join(stdio, socket);
+        let joined = self.join(stdio, socket).and_then(|()| credential::await_filter(&mut self.plan, socket));
         program::give_home(&mut self.plan);
         match joined.and_then(|()| credential::drop_privileges(&self.plan, socket)) {
             Ok(()) => init::report(End::Failed(program::execute(&self.plan)), socket),

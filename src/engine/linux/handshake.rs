@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::seccomp::{self, Filter};
 use crate::error::{self, Failure, Kind};
 use crate::sys;
 
@@ -111,6 +112,19 @@ pub(super) fn write<T: Serialize>(socket: &OwnedFd, message: &T) -> Result<(), F
     let packet = serde_json::to_vec(message).expect("messages are plain data");
     let written = sys::named(rustix::io::write(socket, &packet), || format!("write({} bytes)", packet.len()));
     written.map(drop).map_err(|e| Failed::at("speak with the other side of the start", &e))
+}
+
+/// Sends a filter after a message.
+pub(super) fn send_filter(socket: &OwnedFd, filter: &Filter) -> Result<(), Failed> {
+    sys::socket::send_with_fds(socket, &filter.to_bytes(), &[]).map_err(|e| Failed::at("send the seccomp filter", &e))
+}
+
+/// The filter that was sent; `None` at the end of file.
+pub(super) fn receive_filter(socket: &OwnedFd) -> Result<Option<Filter>, Failed> {
+    let mut packet = vec![0; seccomp::MAX_BYTES];
+    let received = sys::socket::receive_with_fds(socket, &mut packet);
+    let (count, _) = received.map_err(|e| Failed::at("hear of the seccomp filter", &e))?;
+    Ok(Filter::from_bytes(&packet[..count]))
 }
 
 /// The next message and the file that came with it, or `None` at the end of file.

@@ -40,6 +40,9 @@ pub(super) fn main(
         Ok(loaded) => loaded,
         Err(end) => return report(end, &socket),
     };
+    if let Err(end) = credential::await_filter(&mut plan.process, &socket) {
+        return report(end, &socket);
+    }
     if !is_wasm {
         program::give_home(&mut plan.process);
     }

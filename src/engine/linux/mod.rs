@@ -59,7 +59,7 @@ use super::wasm;
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Entrance};
 use crate::error::{Failure, Kind, tolerate};
-use crate::oci::runtime::{ContainerState, LinuxIdMapping};
+use crate::oci::runtime::{ContainerState, LinuxIdMapping, Spec};
 use crate::sys;
 use crate::sys::process::{Child, ns};
 
@@ -261,7 +261,15 @@ fn make(request: Request<'_>, until: Until) -> Result<Created, Error> {
     let reached = map(&created, maps.as_ref())
         .and_then(|()| move_devices(&created, &devices))
         .and_then(|()| created.record(&way, made))
-        .and_then(|()| created.attend(until, |child| run_hooks(&hooks, &about, child)));
+        // Its next message after hooks is that they have run.
+        .and_then(|()| if hooks.is_empty() { created.equip(about.spec) } else { Ok(()) })
+        .and_then(|()| {
+            created.attend(until, |created| {
+                run_hooks(&hooks, &about, &created.child)?;
+                handshake::send(&created.socket, &ToInit::Hooked, &[])?;
+                created.equip(about.spec)
+            })
+        });
     match reached {
         Ok(()) => Ok(created),
         Err(error) => {
@@ -358,15 +366,20 @@ impl Created {
         Ok(handshake::send(&self.socket, &ToInit::Joined, &[])?)
     }
 
+    /// Compiles the child's filter, while that makes its mounts, and sends it.
+    fn equip(&self, spec: &Spec) -> Result<(), Error> {
+        match process::filter(spec)? {
+            Some(filter) => Ok(handshake::send_filter(&self.socket, &filter)?),
+            None => Ok(()),
+        }
+    }
+
     /// Does for the child what it cannot do itself, until it is where it is to come to.
-    fn attend(&mut self, until: Until, hooks: impl Fn(&Child) -> Result<(), Error>) -> Result<(), Error> {
+    fn attend(&mut self, until: Until, hooks: impl Fn(&Self) -> Result<(), Error>) -> Result<(), Error> {
         loop {
             match handshake::receive(&self.socket)? {
                 Some((FromInit::Console, fd)) => self.console = fd,
-                Some((FromInit::Mounted, _)) => {
-                    hooks(&self.child)?;
-                    handshake::send(&self.socket, &ToInit::Hooked, &[])?;
-                }
+                Some((FromInit::Mounted, _)) => hooks(self)?,
                 Some((FromInit::Listener { number }, _)) => self.pass_listener(number)?,
                 Some((FromInit::Failed(failed), _)) => return Err(failed.into()),
                 Some((FromInit::Ready, _)) if until == Until::Ready => return Ok(()),

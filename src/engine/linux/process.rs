@@ -20,6 +20,9 @@ pub(super) struct ProcessPlan {
     pub umask: u32,
     pub caps: Caps,
     pub no_new_privileges: bool,
+    /// Whether there is a filter to come.
+    pub filtered: bool,
+    /// The filter, once it has come.
     pub filter: Option<Filter>,
     pub rlimits: Vec<(PosixRlimitType, u64, u64)>,
     pub oom_score_adj: Option<i32>,
@@ -51,7 +54,8 @@ impl ProcessPlan {
             umask: user.umask().unwrap_or(0o022),
             caps: caps(process),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: filter(spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?,
+            filtered: profile(spec).is_some(),
+            filter: None,
             rlimits: process.rlimits().iter().flatten().map(|r| (r.typ(), r.soft(), r.hard())).collect(),
             oom_score_adj: process.oom_score_adj(),
             schedule: Schedule::plan(process, spec.linux().as_ref())?,
@@ -88,8 +92,13 @@ fn caps(process: &Process) -> Caps {
     }
 }
 
-fn filter(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, Error> {
-    let Some(profile) = profile else { return Ok(None) };
+fn profile(spec: &Spec) -> Option<&LinuxSeccomp> {
+    spec.linux().as_ref()?.seccomp().as_ref()
+}
+
+/// The filter that the specification describes. It is compiled while the child makes its mounts, and sent after it.
+pub(super) fn filter(spec: &Spec) -> Result<Option<Filter>, Error> {
+    let Some(profile) = profile(spec) else { return Ok(None) };
     let family =
         Family::native().ok_or_else(|| unsupported("linux.seccomp", "there are no tables for this processor"))?;
     Ok(Some(seccomp::compile(profile, family)?))

@@ -54,6 +54,8 @@ use crate::sys::seccomp::{Flags, Instruction};
 
 /// `BPF_MAXINSNS`: the kernel takes no longer program.
 const MAX_INSTRUCTIONS: usize = 4096;
+/// The longest filter as bytes.
+pub const MAX_BYTES: usize = 4 + 8 * MAX_INSTRUCTIONS;
 /// A syscall has at most six arguments.
 const MAX_ARGUMENTS: usize = 6;
 /// The errno, or the tracer's message, has 16 bits of the verdict (`SECCOMP_RET_DATA`).
@@ -151,6 +153,31 @@ impl Filter {
     /// The program.
     pub fn program(&self) -> &[Instruction] {
         &self.program
+    }
+
+    /// The filter as bytes, for another process of ours: its flags, then its instructions.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let instruction = |i: &Instruction| {
+            let [c0, c1] = i.code.to_ne_bytes();
+            let [k0, k1, k2, k3] = i.k.to_ne_bytes();
+            [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        let flags = self.flags.bits().to_ne_bytes();
+        flags.into_iter().chain(self.program.iter().flat_map(instruction)).collect()
+    }
+
+    /// The filter that [`Self::to_bytes`] has given; `None` for what is none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (flags, program) = bytes.split_first_chunk::<4>()?;
+        let instruction = |&[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| Instruction {
+            code: u16::from_ne_bytes([c0, c1]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes([k0, k1, k2, k3]),
+        };
+        let (program, rest) = program.as_chunks::<8>();
+        let program = program.iter().map(instruction).collect();
+        rest.is_empty().then_some(Self { program, flags: Flags::from_bits(u32::from_ne_bytes(*flags)) })
     }
 
     /// How it is to be loaded; with [`Flags::NEW_LISTENER`] if a rule asks a listener.

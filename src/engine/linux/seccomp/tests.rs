@@ -431,3 +431,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_filter_survives_being_handed_over() {
+    let profile: LinuxSeccomp = serde_json::from_str(
+        r#"{"defaultAction":"SCMP_ACT_ERRNO","flags":["SECCOMP_FILTER_FLAG_LOG"],
+            "syscalls":[{"names":["read","write"],"action":"SCMP_ACT_ALLOW"}]}"#,
+    )
+    .unwrap();
+    let filter = compile(&profile, Family::native().unwrap()).unwrap();
+    assert_eq!(Filter::from_bytes(&filter.to_bytes()), Some(filter.clone()));
+    assert_eq!(Filter::from_bytes(&filter.to_bytes()[..5]), None);
+    assert_eq!(Filter::from_bytes(&[]), None);
+}
