@@ -19,6 +19,7 @@ mod oci_invalid;
 mod oci_kill;
 mod oci_lifecycle;
 mod oci_limits;
+mod oci_podman;
 mod oci_ranges;
 mod oci_rootless;
 mod oci_spec;

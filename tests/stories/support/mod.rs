@@ -7,7 +7,7 @@ pub mod registry;
 mod wherry;
 
 pub use oci::Oci;
-pub use wherry::{Running, Wherry};
+pub use wherry::{Output, Running, Wherry};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -41,7 +41,7 @@ pub(super) fn prepare(step: &mut Step) -> sys::Result<()> {
     let mapped_here = step.ids.is_some() && step.apart;
     let out_of_reach = || step.apart && !reachable_by_all(source);
     // What is the container's own is there only when the mounts before it have been made.
-    if !of_container && (connected || mapped_here || out_of_reach()) {
+    if !of_container && (connected && has_peers(source) || mapped_here || out_of_reach()) {
         let tree = match clone_tree(source, *recursive) {
             // An ordinary user's child has more rights in its user namespace than this process has here.
             Err(error) if error.errno() == Some(Errno::PERM.raw_os_error()) && step.ids.is_none() => return Ok(()),
@@ -155,6 +155,25 @@ fn from_host(wanted: &[Propagation], apart: bool) -> Vec<Propagation> {
     };
     let first = first.map(|kind| Propagation { kind, recursive: true });
     first.into_iter().chain(wanted.iter().copied()).collect()
+}
+
+/// Whether what is mounted on the host at `source` or below comes to be seen elsewhere, or comes from there. Where it does
+/// not, the child's copy is as good, and is made in its turn.
+fn has_peers(source: &Path) -> bool {
+    let (Ok(real), Ok(table)) = (source.canonicalize(), std::fs::read_to_string("/proc/thread-self/mountinfo")) else {
+        return true;
+    };
+    let flags = rustix::fs::StatxFlags::MNT_ID;
+    let at = rustix::fs::statx(rustix::fs::CWD, &real, rustix::fs::AtFlags::empty(), flags).map(|stat| stat.stx_mnt_id);
+    let Ok(at) = at else { return true };
+    // proc_pid_mountinfo(5): the optional fields say it, which end with a dash.
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split(' ').take_while(|field| *field != "-").collect();
+        let connected = fields.iter().skip(6).any(|field| field.starts_with("shared:") || field.starts_with("master:"));
+        let of_source = fields.first().is_some_and(|id| *id == at.to_string())
+            || fields.get(4).is_some_and(|point| Path::new(point).starts_with(&real));
+        connected && of_source
+    })
 }
 
 /// Whether everybody can get to `path`, through all the links on the way. A guess the other way costs only time.

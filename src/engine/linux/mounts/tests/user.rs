@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use super::*;
 use crate::sys::idmap::user_namespace;
@@ -193,10 +193,17 @@ fn only_what_is_out_of_reach_is_prepared() {
     let bundle = Bundle::new();
     fs::set_permissions(&bundle.dir, PermissionsExt::from_mode(0o755)).unwrap();
     directory(bundle.dir.join("open/source"));
+    directory(bundle.dir.join("open/peer"));
     apart(|| {
+        let peer = bundle.dir.join("open/peer");
+        mount("tmpfs", &peer, "tmpfs", MountFlags::empty(), None).unwrap();
+        mount_change(&peer, MountPropagationFlags::SHARED).unwrap();
         for (source, options, prepared) in [
             ("open/source", "", false),
-            ("open/source", "rslave", true),
+            ("open/source", "rslave", false),
+            ("open/peer", "", false),
+            ("open/peer", "rslave", true),
+            ("open", "rslave", true),
             ("rootfs/x", "rslave", false),
             ("missing", "", false),
         ] {
