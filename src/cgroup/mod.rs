@@ -5,13 +5,13 @@
 //!
 //! ```text
 //! /sys/fs/cgroup/wherry/<id>                       unified: born into (CLONE_INTO_CGROUP), frozen, killed
-//! /sys/fs/cgroup/{cpu,memory,pids,…}/wherry/<id>   v1: attached by a write to cgroup.procs
+//! /sys/fs/cgroup/{cpu,memory,pids,…}/wherry/<id>   v1: entered by a write to tasks
 //! ```
 //!
 //! The order of a start, and why: limits are written before anybody is inside, so that no instruction of the
-//! container runs without them. A child born into the unified group costs nothing. The first write to a
-//! `cgroup.procs` waits for an RCU grace period (13–15 ms; more such writes right after it take 0.15 ms each), so the
-//! parent does all of them in one go ([`Cgroup::attach_rest`]) while the child sets up its mounts.
+//! container runs without them. A child born into the unified group costs nothing, and neither does one that enters
+//! its v1 groups by itself ([`Entrance`]). To put *another* process there, as systemd's groups need, takes a write to
+//! `cgroup.procs`, the first of which waits for an RCU grace period (13–15 ms; 0.15 ms each right after it).
 //!
 //! On v1 a container joins cpu, cpuacct, memory, pids, devices, freezer and blkio, asked for or not: the device
 //! rules make one attach unavoidable, and for the ~1 ms of the others we can always measure, freeze and

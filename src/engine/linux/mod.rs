@@ -1,21 +1,22 @@
 //! Isolating one process by namespaces, a root filesystem of its own, capabilities, seccomp and cgroups.
 //!
 //! ```text
-//!  supervisor (single-threaded)            init (its fork, in the new namespaces)
-//!  ────────────────────────────            ──────────────────────────────────────
+//!  maker (single-threaded)                 init (its fork, in the new namespaces)
+//!  ───────────────────────                 ──────────────────────────────────────
 //!  plan: all that can be decided
-//!  clone3 ──────────────────────────────▶  root, mounts, devices, console
-//!  put it into its cgroup                   ┆
-//!  Joined ──────────────────────────────▶  cgroup namespace, pivot_root, masks, limits,
-//!                                           user, capabilities, seccomp
-//!         ◀────────────────────── Ready    waits at the gate
-//!  Start  ──────────────────────────────▶  execve / Wasm
+//!  clone3 (into the v2 cgroup) ─────────▶  enters its v1 cgroups
+//!  user maps, network devices; Mapped ──▶  its place in a user namespace
+//!  written down; device program; Joined ▶  root, mounts, devices, console; cgroup namespace
+//!  filter compiled, sent ───────────────▶   ┆
+//!  hooks; Hooked ◀─────────── Mounted ──▶  pivot_root, masks, limits, user
+//!         ◀────────────────────── Ready    waits at the gate, if it is to be started by somebody later
+//!  Start  ──────────────────────────────▶  capabilities, filter, execve / Wasm
 //!         ◀─── end of file: it runs; Failed { step, call, errno }: it does not
 //! ```
 //!
-//! The child needs no second execution of our binary: the supervisor runs from a handle that cannot
-//! be written ([`crate::sys::process::sealed_self`]), is single-threaded, and decides everything before
-//! the clone, so that what the child does is mostly system calls.
+//! The child needs no second execution of our binary: its maker, a supervisor or a command of the runtime, runs from a
+//! handle that cannot be written ([`crate::sys::process::sealed_self`]), is single-threaded, and decides everything
+//! before the clone, so that what the child does is mostly system calls.
 
 pub mod console;
 mod credential;
