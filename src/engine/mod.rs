@@ -1,9 +1,9 @@
 //! Making, starting and signalling one isolated process, whatever it runs.
 //!
 //! ```text
-//!   Request ──create──▶ Created ──start──▶ Running
-//!                        the init stage      the program, or the Wasm
-//!                        waits at its gate    instance, as that process
+//!   Request ──create──▶ Running
+//!                        the program, or the Wasm instance, as that process;
+//!                        with a gate its init stage, which waits to be started
 //! ```
 //!
 //! An engine takes an OCI bundle and knows neither images nor containers. The two engines are the same

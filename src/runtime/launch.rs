@@ -2,7 +2,6 @@
 //! before it is made.
 
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -14,7 +13,7 @@ use super::{Context, Manager, cgroup, delete, id, warn_of};
 use crate::bundle::{Bundle, Facts};
 use crate::cgroup::Rdt;
 use crate::engine::linux::console::{self, Role};
-use crate::engine::linux::{self, Created, Options, Request, Running, Stdio};
+use crate::engine::linux::{self, Options, Request, Running, Stdio};
 use crate::oci::runtime::{LinuxNamespaceType, Process, Spec};
 use crate::sys::process::Identity;
 use crate::sys::{self, named};
@@ -112,26 +111,7 @@ fn read_bundle(context: &Context<'_>, given: &Given) -> Result<(Bundle, Vec<u8>)
 fn own_namespaces(spec: &Spec) -> Vec<LinuxNamespaceType> {
     let listed = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
     let joined = listed.filter_map(|namespace| Some((namespace.typ(), namespace.path().as_deref()?)));
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let is_own = |typ: LinuxNamespaceType, path: &Path| {
-        let own = Path::new("/proc/self/ns").join(file_of(typ));
-        identity(path).is_some_and(|there| identity(&own) == Some(there))
-    };
-    joined.filter(|(typ, path)| is_own(*typ, path)).map(|(typ, _)| typ).collect()
-}
-
-/// The name in `/proc/PID/ns`.
-fn file_of(typ: LinuxNamespaceType) -> &'static str {
-    match typ {
-        LinuxNamespaceType::Mount => "mnt",
-        LinuxNamespaceType::Cgroup => "cgroup",
-        LinuxNamespaceType::Uts => "uts",
-        LinuxNamespaceType::Ipc => "ipc",
-        LinuxNamespaceType::User => "user",
-        LinuxNamespaceType::Pid => "pid",
-        LinuxNamespaceType::Network => "net",
-        LinuxNamespaceType::Time => "time",
-    }
+    joined.filter(|(typ, path)| linux::is_own_namespace(*typ, path) == Some(true)).map(|(typ, _)| typ).collect()
 }
 
 /// How many sockets systemd's socket activation has handed to us, from descriptor 3 on (sd_listen_fds(3)).
@@ -225,7 +205,7 @@ fn carry_out(
             container.entry.record.rdt.as_ref().map_or(Ok(()), |rdt| enter_share(rdt, pid))
         },
     };
-    let process = if gate { linux::create(request).map(Created::leave) } else { linux::run(request) }?;
+    let process = linux::create(request)?;
     if let (Some(console), Some(socket)) = (&process.console, wish.console) {
         socket.send_master(console.as_fd())?;
     }

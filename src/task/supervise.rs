@@ -151,7 +151,7 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
         options: linux::Options::default(),
         made: &|_| Ok(()),
     };
-    let running = linux::run(request);
+    let running = linux::create(request);
     let running = running.map_err(|error| {
         let failure = StartFailure::of_engine(&error);
         match cgroup.as_ref().map(Cgroup::remove) {

@@ -20,7 +20,7 @@ use super::namespace::{self, Away};
 use super::process::ProcessPlan;
 use super::schedule::Affinity;
 use super::stage::{self, Done, End, step, wait_for};
-use super::{Created, Error, Options, Running, Stdio, Until, Way, console, init, program, stream};
+use super::{Created, Error, Options, Running, Stdio, Until, Way, console, init, program, root, stream};
 use crate::cgroup::Cgroup;
 use crate::oci::runtime::{Process, Spec};
 use crate::sys;
@@ -79,17 +79,11 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     drop(theirs);
     let child = child.map_err(failed("clone the new process"))?;
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
-    match created
+    let reached = created
         .record(&way, made)
         .and_then(|()| created.equip(about.spec))
-        .and_then(|()| created.attend(Until::Runs, |_| Ok(())))
-    {
-        Ok(()) => Ok(Running { child: created.child, console: created.console }),
-        Err(error) => {
-            created.abandon();
-            Err(error)
-        }
-    }
+        .and_then(|()| created.attend(Until::Runs, |_| Ok(())));
+    created.finish(reached)
 }
 
 /// `ns::*` of the namespaces in which the container is not where we are.
@@ -139,9 +133,9 @@ impl Entrant<'_> {
             credential::become_root_of_namespace()?;
             stage::die_with_parent(true)?;
         }
-        let root = stream::own_root()?;
-        let terminal = stream::connect(stdio, root.as_fd(), false, socket)?;
-        drop((root, terminal));
+        let slash = root::open_slash()?;
+        let terminal = stream::connect(stdio, slash.as_fd(), false, socket)?;
+        drop((slash, terminal));
         init::confine(plan, &proc)?;
         drop(proc);
         step(console::give_streams(plan.uid), "give the streams to the user")?;

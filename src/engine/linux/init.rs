@@ -46,9 +46,12 @@ pub(super) fn main(
     if !is_wasm {
         program::give_home(&mut plan.process);
     }
-    let socket = match if plan.waits { at_the_gate(socket, options.gate) } else { Ok(socket) } {
-        Ok(socket) => socket,
-        Err(end) => return end.status(),
+    let socket = match options.gate {
+        None => socket,
+        Some(gate) => match at_the_gate(socket, &gate) {
+            Ok(socket) => socket,
+            Err(end) => return end.status(),
+        },
     };
     let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created)
         .and_then(|()| drop_privileges(&plan.process, &socket));
@@ -72,16 +75,11 @@ pub(super) fn report(end: End, socket: &OwnedFd) -> i32 {
     status
 }
 
-/// Says that all is ready, and waits for the word to start: from who made us, or from who comes to the gate.
-fn at_the_gate(socket: OwnedFd, gate: Option<OwnedFd>) -> Done<OwnedFd> {
+/// Says that all is ready, and waits for the word to start from who comes to the gate.
+fn at_the_gate(socket: OwnedFd, gate: &OwnedFd) -> Done<OwnedFd> {
     handshake::send(&socket, &FromInit::Ready, &[])?;
-    match gate {
-        None => wait_for(&socket, &ToInit::Start).map(|()| socket),
-        Some(gate) => {
-            drop(socket);
-            gate::wait(&gate)
-        }
-    }
+    drop(socket);
+    gate::wait(gate)
 }
 
 fn isolate(

@@ -52,6 +52,7 @@ pub use listener::About;
 use listener::Listener;
 pub use mounts::option_names;
 use namespace::Maps;
+pub use namespace::is_ours as is_own_namespace;
 use netdevice::NetDevices;
 use plan::Plan;
 use rustix::process::Signal;
@@ -116,8 +117,8 @@ pub enum Stdio {
     Terminal(Option<sys::pty::Size>),
 }
 
-/// A process that is isolated and waits at its gate.
-pub struct Created {
+/// A process on its way, and what it takes to accompany it.
+struct Created {
     child: Child,
     socket: OwnedFd,
     console: Option<OwnedFd>,
@@ -218,17 +219,10 @@ impl Failure for Error {
     }
 }
 
-/// Makes the isolated process and takes it to its gate.
-pub fn create(request: Request<'_>) -> Result<Created, Error> {
-    make(request, Until::Ready)
-}
-
-/// Makes the isolated process and lets it go on to its program without a stop.
-pub fn run(request: Request<'_>) -> Result<Running, Error> {
-    make(request, Until::Runs).map(|made| Running { child: made.child, console: made.console })
-}
-
-fn make(request: Request<'_>, until: Until) -> Result<Created, Error> {
+/// Makes the isolated process. With a gate in the options it then waits there, for another process to start it; without,
+/// its program runs when this returns.
+pub fn create(request: Request<'_>) -> Result<Running, Error> {
+    let until = if request.options.gate.is_some() { Until::Ready } else { Until::Runs };
     let failed = |what| move |source| Error::Sys { what, source };
     let (ours, theirs) = sys::socket::packet_pair().map_err(failed("reach the init stage"))?;
     let mut plan = Plan::new(&request)?;
@@ -237,7 +231,6 @@ fn make(request: Request<'_>, until: Until) -> Result<Created, Error> {
     let listener = Listener::of(&about);
     let hooks = [std::mem::take(&mut plan.hooks.prestart), std::mem::take(&mut plan.hooks.create_runtime)].concat();
     plan.asks_for_hooks = !hooks.is_empty();
-    plan.waits = until == Until::Ready;
     let maps = plan.namespaces.user.clone();
     let devices = std::mem::take(&mut plan.net_devices);
     for mount in &mut plan.mounts {
@@ -271,14 +264,7 @@ fn make(request: Request<'_>, until: Until) -> Result<Created, Error> {
                 created.equip(about.spec)
             })
         });
-    match reached {
-        Ok(()) => Ok(created),
-        Err(error) => {
-            let why = handshake::why(&created.socket).map_or(error, Error::from);
-            created.abandon();
-            Err(why)
-        }
-    }
+    created.finish(reached)
 }
 
 /// What a new process is accompanied to.
@@ -395,37 +381,20 @@ impl Created {
         pass_listener(&self.socket, self.child.pidfd.as_fd(), pid, number, self.listener.take())
     }
 
-    /// The process, waiting.
-    pub fn child(&self) -> &Child {
-        &self.child
-    }
-
-    /// The master side of its terminal.
-    pub fn console(&self) -> Option<BorrowedFd<'_>> {
-        self.console.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Leaves it waiting at its gate, for another process to start.
-    pub fn leave(self) -> Running {
-        Running { child: self.child, console: self.console }
-    }
-
-    /// Opens the gate and sees the program run.
-    pub fn start(mut self) -> Result<Running, Error> {
-        let started = handshake::send(&self.socket, &ToInit::Start, &[])
-            .map_err(Error::from)
-            .and_then(|()| self.attend(Until::Runs, |_| Ok(())));
-        match started {
+    /// Lets the process go where it has come to, or ends one that did not come there. Its own reason is the one to tell.
+    fn finish(self, reached: Result<(), Error>) -> Result<Running, Error> {
+        match reached {
             Ok(()) => Ok(Running { child: self.child, console: self.console }),
             Err(error) => {
+                let why = handshake::why(&self.socket).map_or(error, Error::from);
                 self.abandon();
-                Err(error)
+                Err(why)
             }
         }
     }
 
     /// Ends and reaps a process that will not become a container.
-    pub fn abandon(&self) {
+    fn abandon(&self) {
         // It is killed by a handle to our own unreaped child, which cannot fail but by being dead.
         let child = self.child.pidfd.as_fd();
         tolerate(sys::process::signal(child, Signal::KILL.as_raw()).and_then(|_| sys::process::reap(child)));

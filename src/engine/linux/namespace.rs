@@ -15,6 +15,7 @@
 //! that the child joins, and has to wait for that. The parent has one thread, so that nobody else is moved.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -74,6 +75,12 @@ pub(super) fn flag(typ: LinuxNamespaceType) -> (u64, &'static str) {
         LinuxNamespaceType::Network => (ns::NETWORK, "net"),
         LinuxNamespaceType::Time => (ns::TIME, "time"),
     }
+}
+
+/// Whether `path` is the namespace of this type that we are in ourselves; `None` when that cannot be told.
+pub fn is_ours(typ: LinuxNamespaceType, path: &Path) -> Option<bool> {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    Some(id(path)? == id(&Path::new("/proc/self/ns").join(flag(typ).1))?)
 }
 
 impl Namespaces {

@@ -36,8 +36,6 @@ pub(super) struct Plan {
     pub about: State,
     /// Whether the maker has hooks to run once the mounts are made.
     pub asks_for_hooks: bool,
-    /// Whether it waits to be started.
-    pub waits: bool,
     pub process: ProcessPlan,
 }
 
@@ -65,7 +63,6 @@ impl Plan {
             hooks: Hooks::plan(spec.hooks().as_ref())?,
             about: about.state(ContainerState::Creating, None),
             asks_for_hooks: false,
-            waits: true,
             process: ProcessPlan::new(&process, spec)?,
             namespaces,
         })

@@ -80,7 +80,7 @@ fn strip_host() -> Done {
 /// A handle to the root directory.
 pub(super) fn open_slash() -> Done<OwnedFd> {
     let slash = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    step(named(slash, || "open(\"/\")".into()), "open the new root")
+    step(named(slash, || "open(\"/\")".into()), "open the root directory")
 }
 
 /// Masks and write-protects what the specification names, and the root filesystem itself.

@@ -3,8 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-
 use super::handshake::{self, FromInit};
 use super::stage::{Done, step};
 use super::{Stdio, mounts};
@@ -39,12 +37,6 @@ pub(super) fn connect(stdio: Stdio, root: BorrowedFd<'_>, console: bool, socket:
         .and_then(|()| rustix::stdio::dup2_stderr(&stderr));
     step(named(put, || "dup2()".into()), "connect the streams")?;
     Ok(terminal)
-}
-
-/// The root directory, for a process that is in the container already.
-pub(super) fn own_root() -> Done<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    step(named(openat(CWD, "/", flags, Mode::empty()), || "open(\"/\")".into()), "find the root directory")
 }
 
 /// `/dev/console` is the terminal itself, by handle, and a link of the image's does not put it over something else, like

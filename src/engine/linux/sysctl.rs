@@ -5,10 +5,10 @@
 //! belongs to no namespace of the container's own would change the host, and is refused.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::namespace::is_ours;
 use crate::oci::runtime::{Linux, LinuxNamespaceType as Type};
 use crate::sys;
 use crate::sys::procfs::{Procfs, Whose};
@@ -36,25 +36,13 @@ pub struct Own {
 impl Own {
     /// Looks at the specification, and where it joins a namespace by its path, whether that is the one we are in.
     pub fn look(linux: &Linux) -> Self {
-        let own = |typ: Type, name: &str| {
+        let own = |typ: Type| {
             let mut all = linux.namespaces().iter().flatten();
-            all.find(|n| n.typ() == typ).is_some_and(|n| n.path().as_deref().is_none_or(|path| !is_ours(path, name)))
+            // One of which it cannot be told is taken for ours.
+            let is_own = |path| is_ours(typ, path) == Some(false);
+            all.find(|n| n.typ() == typ).is_some_and(|n| n.path().as_deref().is_none_or(is_own))
         };
-        Self {
-            network: own(Type::Network, "net"),
-            ipc: own(Type::Ipc, "ipc"),
-            uts: own(Type::Uts, "uts"),
-            user: own(Type::User, "user"),
-        }
-    }
-}
-
-/// Whether `path` is our own namespace; when that cannot be told it is taken for it.
-fn is_ours(path: &Path, name: &str) -> bool {
-    let id = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    match (id(path), id(&Path::new("/proc/self/ns").join(name))) {
-        (Ok(there), Ok(here)) => there == here,
-        _ => true,
+        Self { network: own(Type::Network), ipc: own(Type::Ipc), uts: own(Type::Uts), user: own(Type::User) }
     }
 }
 
