@@ -48,6 +48,8 @@ pub struct Intent {
     /// Whether its program sees nothing of its root filesystem but the binds, as a Wasm program does: it then
     /// needs none of the kernel's filesystems.
     pub blind: bool,
+    /// What else the engine is told, such as the grants of a Wasm program.
+    pub annotations: HashMap<String, String>,
 }
 
 /// A user by numbers, with the groups beside the first.
@@ -121,7 +123,7 @@ pub fn spec(intent: &Intent) -> Spec {
         Some(path) => linux.cgroups_path(path.clone()),
         None => linux,
     };
-    SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(root)
         .process(process(intent))
@@ -129,7 +131,9 @@ pub fn spec(intent: &Intent) -> Spec {
         .mounts(mounts(intent))
         .linux(linux.build().expect("complete"))
         .build()
-        .expect("complete")
+        .expect("complete");
+    spec.set_annotations((!intent.annotations.is_empty()).then(|| intent.annotations.clone()));
+    spec
 }
 
 fn process(intent: &Intent) -> crate::oci::runtime::Process {
@@ -258,6 +262,7 @@ mod tests {
             rootless: false,
             last_group: i32::MAX as u32,
             blind: false,
+            annotations: HashMap::new(),
         }
     }
 

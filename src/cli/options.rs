@@ -66,6 +66,9 @@ pub struct Options {
     /// Set meta data on a container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// Add an annotation to the container (passed through to the OCI runtime)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
     /// Signal to stop the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -170,6 +173,7 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
             cap_add: options.cap_add.clone(),
             cap_drop: options.cap_drop.clone(),
             security_opt: options.security_opt.clone(),
+            annotations: options.annotation.iter().map(|a| human::key_value(a)).collect(),
         },
     })
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{Config, Container, Error, HostConfig, Prepared, Record, Status, Store, io, name};
+use crate::engine::wasm::grant::Grants;
 use crate::engine::{Engine, wasm};
 use crate::error::tolerate;
 use crate::image::Image;
@@ -87,6 +88,8 @@ impl Store {
         let program = command.first().ok_or(Error::NoCommand)?;
         let root = mount(&rootfs)?;
         let engine = Engine::pick(image.platform().is_wasm(), &magic(root.as_fd(), program));
+        let annotations = &create.host_config.annotations;
+        Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
         let program = match engine {
             Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.

@@ -115,6 +115,8 @@ pub enum Error {
     #[error(transparent)]
     Capability(#[from] bundle::InvalidCapability),
     #[error(transparent)]
+    Grant(#[from] engine::wasm::grant::Invalid),
+    #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
     Snapshot(#[from] snapshot::Error),
@@ -145,6 +147,7 @@ impl Failure for Error {
             Self::Sys { source, .. } => source.kind(),
             Self::User(source) => source.kind(),
             Self::Capability(source) => source.kind(),
+            Self::Grant(source) => source.kind(),
             Self::State(source) => source.kind(),
             Self::Snapshot(source) => source.kind(),
             Self::Image(source) => source.kind(),

@@ -85,6 +85,8 @@ pub struct HostConfig {
     pub cap_drop: Vec<String>,
     /// `no-new-privileges`, `seccomp=unconfined`.
     pub security_opt: Vec<String>,
+    /// What the engine is told in the runtime specification: the grants of a Wasm program are among it.
+    pub annotations: std::collections::BTreeMap<String, String>,
 }
 
 impl Record {

@@ -100,6 +100,7 @@ impl Store {
             rootless: self.places.ids.is_some(),
             last_group,
             blind: *engine == Engine::Wasm,
+            annotations: host_config.annotations.clone().into_iter().collect(),
         })
     }
 

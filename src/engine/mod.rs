@@ -54,10 +54,10 @@ impl Engine {
     }
 }
 
-/// What a specification grants to a Wasm program: its arguments and environment, and its bind mounts as
-/// directories. They are under the same names inside and outside, for the program runs in the root
+/// What a specification grants to a Wasm program: its arguments and environment, its bind mounts as
+/// directories, and what its annotations say. They are under the same names inside and outside, for the program runs in the root
 /// filesystem that they are mounted in.
-pub fn grants(spec: &crate::oci::runtime::Spec) -> wasm::Invocation {
+pub fn grants(spec: &crate::oci::runtime::Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
     let process = spec.process().as_ref();
     let env = process.and_then(|p| p.env().clone()).unwrap_or_default();
     let binds = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("bind"));
@@ -67,12 +67,14 @@ pub fn grants(spec: &crate::oci::runtime::Spec) -> wasm::Invocation {
         readonly: mount.options().iter().flatten().any(|option| option == "ro" || option == "rro"),
     });
     let memory = spec.linux().as_ref().and_then(|l| l.resources().as_ref()?.memory().as_ref()?.limit());
-    wasm::Invocation {
+    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+    Ok(wasm::Invocation {
         args: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         env: env.iter().filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         preopens: preopens.collect(),
         limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()) },
-    }
+        grants: wasm::grant::Grants::parse(annotations)?,
+    })
 }
 
 #[cfg(test)]

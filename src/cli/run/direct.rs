@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Context;
 use crate::cli::pull::image_for;
+use crate::engine::wasm::grant::Grants;
 use crate::engine::wasm::{self, Invocation, Limits, Preopen};
 use crate::error::{Failure, Kind};
 use crate::image::Image;
@@ -81,6 +82,7 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
         env: env.filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         preopens: args.volume.iter().map(|v| preopen(v)).collect::<Result<_, _>>()?,
         limits: Limits::default(),
+        grants: Grants::default(),
     };
     Ok(wasm::run(wasm::load(compiled)?, invocation)?)
 }

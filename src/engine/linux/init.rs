@@ -282,13 +282,13 @@ fn resource(typ: PosixRlimitType) -> Resource {
 
 /// Runs the Wasm program with what the specification grants: its bind mounts are the directories.
 fn run_wasm(program: wasm::Program, spec: &crate::oci::runtime::Spec) -> i32 {
-    match wasm::run(program, crate::engine::grants(spec)) {
-        Ok(status) => status.into(),
-        Err(error) => {
-            // The streams are the container's by now: this is the program's last word, in its log.
-            let text = chain(&error);
-            tolerate(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("wherry: {text}\n")));
-            125
-        }
+    let last_words = |error: &dyn std::error::Error| {
+        // The streams are the container's by now: this is the program's last word, in its log.
+        tolerate(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("wherry: {}\n", chain(error))));
+        125
+    };
+    match crate::engine::grants(spec) {
+        Ok(invocation) => wasm::run(program, invocation).map_or_else(|error| last_words(&error), i32::from),
+        Err(error) => last_words(&error),
     }
 }

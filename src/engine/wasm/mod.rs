@@ -1,7 +1,7 @@
 //! WebAssembly programs: from bytes that anybody may have written to an exit code.
 //!
 //! ```text
-//!   bytes  ── sniff ──→ Kind          module (WASI preview 1) or component (WASI 0.2); ELF, text and
+//!   bytes  ── sniff ──→ Kind          module (WASI preview 1) or component (WASI 0.2, 0.3); ELF, text and
 //!          │                          everything else is refused by name
 //!          ── compile → Compiled      validated, every import offered, a command; kept in cache/wasm,
 //!          │                          an open file from here on
@@ -27,8 +27,11 @@
 
 mod cache;
 mod compile;
+pub mod grant;
+mod host;
 mod offer;
 mod program;
+mod serve;
 mod settings;
 mod sniff;
 mod stdio;
@@ -50,7 +53,7 @@ use crate::error::{Failure, Kind as FailureKind};
 use crate::sys;
 
 /// What runs the programs.
-pub const VERSION: &str = "wasmtime 48 (WASI preview 1 and 0.2)";
+pub const VERSION: &str = "wasmtime 48 (WASI preview 1, 0.2 and 0.3)";
 
 /// The exit code of a program that trapped: what a shell shows for a native program that aborted.
 pub const TRAP_EXIT_CODE: u8 = 134;

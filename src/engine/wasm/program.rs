@@ -4,35 +4,25 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use wasmtime::component::{self, Component};
-use wasmtime::{InstancePre, Module, Store, StoreLimits, StoreLimitsBuilder, Trap, WasmBacktrace};
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime::{InstancePre, Module, Store, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p2::bindings::CommandPre as Command2;
+use wasmtime_wasi::p3::bindings::CommandPre as Command3;
 
-use super::stdio::{Input, Output};
-use super::{Compiled, Error, Kind, Stdio, TRAP_EXIT_CODE, cause, offer, settings};
+use super::grant::Grants;
+use super::host::Host;
+use super::offer::{self, Role};
+use super::{Compiled, Error, Kind, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
 use crate::sys::wasm_code;
-
-/// The most elements of one table, as in browsers (WebAssembly JavaScript interface, "Implementation-defined
-/// limits"). A table lives outside of linear memory, so the limit on that does not count it.
-const MAX_TABLE_ELEMENTS: usize = 10_000_000;
-/// The most tables of a program: a component has a few for each of the modules in it.
-const MAX_TABLES: usize = 1_000;
-/// The most linear memories of a program. Each reserves 4 GiB of addresses, of which there are 2^47.
-const MAX_MEMORIES: usize = 100;
-/// The most module instances of a program.
-const MAX_INSTANCES: usize = 1_000;
-/// The most handles (open files, streams, sockets, pollables) of a program at a time.
-const MAX_HANDLES: usize = 100_000;
 
 /// A program that is mapped and linked, ready to run. Clones share the code and nothing else.
 #[derive(Clone)]
 pub struct Program(Loaded);
 
 #[derive(Clone)]
-enum Loaded {
+pub(super) enum Loaded {
     Module(InstancePre<Host>),
-    Component(component::InstancePre<Host>),
+    Component(Role, component::InstancePre<Host>),
 }
 
 /// Everything that a program is given. What is not here it does not have.
@@ -46,6 +36,8 @@ pub struct Invocation {
     pub preopens: Vec<Preopen>,
     /// What it may use up.
     pub limits: Limits,
+    /// Everything else that its operator said.
+    pub grants: Grants,
 }
 
 /// A directory given to a program.
@@ -66,79 +58,16 @@ pub struct Limits {
     pub memory: Option<u64>,
 }
 
-/// The state behind the functions that a program imports.
-pub(super) struct Host {
-    pub(super) wasi: WasiP1Ctx,
-    limits: StoreLimits,
-}
-
-impl Default for Host {
-    /// A host that gives nothing.
-    fn default() -> Self {
-        Self { wasi: WasiCtxBuilder::new().build_p1(), limits: StoreLimits::default() }
-    }
-}
-
-impl WasiView for Host {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi.ctx()
-    }
-}
-
-impl Host {
-    fn new(invocation: Invocation, stdio: Stdio) -> Result<Self, Error> {
-        let limits = limits(&invocation.limits);
-        let mut wasi = context(invocation, stdio)?.build_p1();
-        wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-        Ok(Self { wasi, limits })
-    }
-}
-
-fn context(invocation: Invocation, stdio: Stdio) -> Result<WasiCtxBuilder, Error> {
-    let mut builder = WasiCtxBuilder::new();
-    builder
-        // The process has nothing else to do than to run this program: a read waits where it is called
-        // instead of being handed to another thread and back. Must come before the directories.
-        .allow_blocking_current_thread(true)
-        .stdin(Input::new(stdio.stdin))
-        .stdout(Output::new(stdio.stdout))
-        .stderr(Output::new(stdio.stderr))
-        .args(&invocation.args)
-        .envs(&invocation.env)
-        // The defaults, said aloud: no network of any kind.
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .socket_addr_check(|_, _| Box::pin(async { false }));
-    for Preopen { host, guest, readonly } in invocation.preopens {
-        let permissions = if readonly { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        if let Err(error) = builder.preopened_dir(&host, &guest, permissions) {
-            return Err(Error::Preopen { host, guest, source: cause(error) });
-        }
-    }
-    Ok(builder)
-}
-
-fn limits(limits: &Limits) -> StoreLimits {
-    let builder = StoreLimitsBuilder::new()
-        .table_elements(MAX_TABLE_ELEMENTS)
-        .tables(MAX_TABLES)
-        .memories(MAX_MEMORIES)
-        .instances(MAX_INSTANCES);
-    match limits.memory {
-        Some(bytes) => builder.memory_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        None => builder,
-    }
-    .build()
-}
-
 /// Maps compiled code into this process. Needs no path, so it works inside of a container too.
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
     let engine = settings::runner()?;
     let failed = |error| Error::Load { source: cause(error) };
     let loaded = match compiled.kind {
         Kind::Module => link_module(&wasm_code::module(engine, compiled.file).map_err(failed)?),
-        Kind::Component => link_component(&wasm_code::component(engine, compiled.file).map_err(failed)?),
+        Kind::Component => {
+            let component = wasm_code::component(engine, compiled.file).map_err(failed)?;
+            link_component(offer::role(&component)?, &component)
+        }
     };
     loaded.map(Program).map_err(failed)
 }
@@ -147,8 +76,8 @@ fn link_module(module: &Module) -> wasmtime::Result<Loaded> {
     offer::link_module(module)?.instantiate_pre(module).map(Loaded::Module)
 }
 
-fn link_component(component: &Component) -> wasmtime::Result<Loaded> {
-    offer::link_component(component)?.instantiate_pre(component).map(Loaded::Component)
+fn link_component(role: Role, component: &Component) -> wasmtime::Result<Loaded> {
+    Ok(Loaded::Component(role, offer::link_component(component)?.instantiate_pre(component)?))
 }
 
 /// Runs `program` to its end on this process's own standard streams; returns its exit code.
@@ -175,16 +104,20 @@ fn prepare_signals() -> crate::sys::Result<()> {
 /// A trap is reported, with the functions that led to it, on the program's standard error; the exit
 /// code is then [`TRAP_EXIT_CODE`].
 pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Result<u8, Error> {
+    if let Loaded::Component(Role::Server2 | Role::Server3, _) = &program.0 {
+        return serve::serve(&program.0, &invocation, stdio);
+    }
     let setup = |source: std::io::Error| Error::Engine { source: source.into() };
     let mut report = stdio.stderr.try_clone().map_err(setup)?;
     // An event loop without worker threads: timers, and a watch on standard input if asked for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
-    let mut store = Store::new(settings::runner()?, Host::new(invocation, stdio)?);
+    let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio)?);
     store.limiter(|host| &mut host.limits);
     let ended = runtime.block_on(async {
         match program.0 {
             Loaded::Module(module) => run_module(&module, &mut store).await,
-            Loaded::Component(component) => run_component(component, &mut store).await,
+            Loaded::Component(Role::Command3, component) => run_component3(component, &mut store).await,
+            Loaded::Component(_, component) => run_component2(component, &mut store).await,
         }
     });
     match ended? {
@@ -213,13 +146,24 @@ async fn run_module(module: &InstancePre<Host>, store: &mut Store<Host>) -> Resu
     Ok(start.call_async(&mut *store, ()).await.map_or_else(ended, |()| Ended::Exit(0)))
 }
 
-async fn run_component(component: component::InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {
-    let command = CommandPre::new(component).map_err(|error| Error::Load { source: cause(error) })?;
+async fn run_component2(component: component::InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {
+    let command = Command2::new(component).map_err(|error| Error::Load { source: cause(error) })?;
     let command = match command.instantiate_async(&mut *store).await {
         Ok(command) => command,
         Err(error) => return before_start(error),
     };
     let result = command.wasi_cli_run().call_run(&mut *store).await;
+    Ok(result.map_or_else(ended, |succeeded| Ended::Exit(if succeeded.is_ok() { 0 } else { 1 })))
+}
+
+async fn run_component3(component: component::InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {
+    let command = Command3::new(component).map_err(|error| Error::Load { source: cause(error) })?;
+    let command = match command.instantiate_async(&mut *store).await {
+        Ok(command) => command,
+        Err(error) => return before_start(error),
+    };
+    let result = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await;
+    let result = result.and_then(|result| result);
     Ok(result.map_or_else(ended, |succeeded| Ended::Exit(if succeeded.is_ok() { 0 } else { 1 })))
 }
 

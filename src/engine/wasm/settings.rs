@@ -61,7 +61,9 @@ fn config() -> Config {
         // Only native debuggers and profilers read it, and registering it costs at every start.
         .native_unwind_info(false)
         // There is no way to start a thread; shared memory would only widen what can go wrong.
-        .wasm_threads(false);
+        .wasm_threads(false)
+        // WASI 0.3 is made of it.
+        .wasm_component_model_async(true);
     config
 }
 

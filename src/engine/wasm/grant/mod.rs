@@ -1,0 +1,121 @@
+//! What an operator grants to a program, and the one vocabulary for it.
+//!
+//! A grant has one name, three ways to be said, and one meaning:
+//!
+//! ```text
+//!   wherry run --allow-net example.com:443      the command line
+//!   wherry run --label wherry.allow-net=…       a label that the operator gives (not one of the image's)
+//!   "annotations": {"wherry.allow-net": "…"}    a runtime specification
+//! ```
+//!
+//! A word that takes several values takes them with commas between; one that takes values by name has the
+//! name after another dot (`wherry.config.NAME`). What is not granted is denied. What an image *asks for* is
+//! its own label, `wherry.capabilities`: shown, and never read here.
+
+pub mod limit;
+pub mod network;
+pub mod outgoing;
+pub mod serve;
+
+/// What the names of grants begin with, as annotations and labels.
+pub const PREFIX: &str = "wherry.";
+
+/// One word of the vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    /// The name: of the flag, and after [`PREFIX`] of the annotation.
+    pub name: &'static str,
+    /// What stands for its value in a help text.
+    pub value: &'static str,
+    /// What it opens or limits.
+    pub opens: &'static str,
+}
+
+/// A grant that cannot be meant.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// No word of the vocabulary.
+    #[error("there is no grant called {name:?}")]
+    Unknown {
+        /// The name, without [`PREFIX`].
+        name: String,
+    },
+    /// A value that the word does not take.
+    #[error("invalid value {value:?} for {name}: {problem}")]
+    Value {
+        /// The word.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl crate::error::Failure for Invalid {
+    fn kind(&self) -> crate::error::Kind {
+        crate::error::Kind::InvalidArgument
+    }
+}
+
+/// Everything that an operator said about one program, beyond its files, arguments and environment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grants {
+    /// Whom it may talk to.
+    pub network: network::Network,
+    /// What it may use up.
+    pub limit: limit::Limit,
+    /// How it is served, if it is an HTTP server.
+    pub serve: serve::Serve,
+}
+
+/// What a group of words makes of one of them.
+type Set = Result<bool, String>;
+
+impl Grants {
+    /// Every word there is.
+    pub fn words() -> impl Iterator<Item = Word> {
+        network::WORDS.iter().chain(limit::WORDS).chain(serve::WORDS).copied()
+    }
+
+    /// The grants among `annotations`; what does not begin with [`PREFIX`] is somebody else's.
+    pub fn parse<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Invalid> {
+        let mut grants = Self::default();
+        for (key, value) in annotations {
+            if let Some(name) = key.strip_prefix(PREFIX) {
+                grants.set(name, value)?;
+            }
+        }
+        Ok(grants)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+        let groups: [fn(&mut Self, &str, &str) -> Set; 3] = [
+            |grants, name, value| grants.network.set(name, value),
+            |grants, name, value| grants.limit.set(name, value),
+            |grants, name, value| grants.serve.set(name, value),
+        ];
+        for group in groups {
+            match group(self, name, value) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(problem) => {
+                    return Err(Invalid::Value { name: name.to_owned(), value: value.to_owned(), problem });
+                }
+            }
+        }
+        Err(Invalid::Unknown { name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_left_alone_and_what_is_unknown_is_named() {
+        assert_eq!(Grants::parse([("org.example", "x")]).unwrap(), Grants::default());
+        let error = Grants::parse([("wherry.allow-everything", "x")]).unwrap_err();
+        assert_eq!(error.to_string(), r#"there is no grant called "allow-everything""#);
+    }
+}

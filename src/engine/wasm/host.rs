@@ -1,0 +1,100 @@
+//! The state behind the functions that a program imports: what it was given, and what it has open.
+
+use wasmtime::{StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::grant::outgoing::Outgoing;
+use super::stdio::{Input, Output};
+use super::{Error, Invocation, Limits, Preopen, Stdio, cause};
+
+/// The most elements of one table, as in browsers (WebAssembly JavaScript interface, "Implementation-defined
+/// limits"). A table lives outside of linear memory, so the limit on that does not count it.
+const MAX_TABLE_ELEMENTS: usize = 10_000_000;
+/// The most tables of a program: a component has a few for each of the modules in it.
+const MAX_TABLES: usize = 1_000;
+/// The most linear memories of a program. Each reserves 4 GiB of addresses, of which there are 2^47.
+const MAX_MEMORIES: usize = 100;
+/// The most module instances of a program.
+const MAX_INSTANCES: usize = 1_000;
+/// The most handles (open files, streams, sockets, pollables) of a program at a time.
+const MAX_HANDLES: usize = 100_000;
+
+/// One running instance's host.
+pub(super) struct Host {
+    pub(super) wasi: WasiP1Ctx,
+    pub(super) limits: StoreLimits,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+}
+
+impl Default for Host {
+    /// A host that gives nothing.
+    fn default() -> Self {
+        Self {
+            wasi: WasiCtxBuilder::new().build_p1(),
+            limits: StoreLimits::default(),
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing,
+        }
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
+impl Host {
+    pub(super) fn new(invocation: &Invocation, stdio: Stdio) -> Result<Self, Error> {
+        let mut wasi = context(invocation, stdio)?.build_p1();
+        wasi.ctx().table.set_max_capacity(MAX_HANDLES);
+        Ok(Self { wasi, limits: limits(&invocation.limits), ..Self::default() })
+    }
+}
+
+fn context(invocation: &Invocation, stdio: Stdio) -> Result<WasiCtxBuilder, Error> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        // The process has nothing else to do than to run this program: a read waits where it is called
+        // instead of being handed to another thread and back. Must come before the directories.
+        .allow_blocking_current_thread(true)
+        .stdin(Input::new(stdio.stdin))
+        .stdout(Output::new(stdio.stdout))
+        .stderr(Output::new(stdio.stderr))
+        .args(&invocation.args)
+        .envs(&invocation.env)
+        // The defaults, said aloud: no network of any kind.
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .socket_addr_check(|_, _| Box::pin(async { false }));
+    for Preopen { host, guest, readonly } in &invocation.preopens {
+        let permissions = if *readonly { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        if let Err(error) = builder.preopened_dir(host, guest, permissions) {
+            return Err(Error::Preopen { host: host.clone(), guest: guest.clone(), source: cause(error) });
+        }
+    }
+    Ok(builder)
+}
+
+fn limits(limits: &Limits) -> StoreLimits {
+    let builder = StoreLimitsBuilder::new()
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .tables(MAX_TABLES)
+        .memories(MAX_MEMORIES)
+        .instances(MAX_INSTANCES);
+    match limits.memory {
+        Some(bytes) => builder.memory_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        None => builder,
+    }
+    .build()
+}

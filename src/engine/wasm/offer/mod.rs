@@ -1,0 +1,182 @@
+//! What a program may import, and what it must export.
+//!
+//! Everything that is offered is harmless by itself: what it can reach is decided by the
+//! [`Invocation`](super::Invocation). The sockets of WASI 0.2 are offered, as most programs import them
+//! without using them, and deny every use.
+
+mod p2;
+mod p3;
+
+use wasmtime::component::{self, Component};
+use wasmtime::{ExternType, Linker, Module, Store};
+use wasmtime_wasi::p2::bindings as bindings2;
+use wasmtime_wasi::p3::bindings as bindings3;
+use wasmtime_wasi::{I32Exit, p0, p1};
+use wasmtime_wasi_http::p2::bindings as http2;
+use wasmtime_wasi_http::p3::bindings as http3;
+
+use super::host::Host;
+use super::{Error, MAX_NAME, cause, cause_with_names, shown};
+
+/// The name under which a module imports WASI preview 1.
+const PREVIEW1: &str = "wasi_snapshot_preview1";
+/// The one before it, still met in old programs.
+const PREVIEW0: &str = "wasi_unstable";
+/// What begins the versions of the WASI interfaces that are offered to components.
+const WASI_0_2: &str = "0.2.";
+const WASI_0_3: &str = "0.3.";
+/// The interface by which a component is started.
+const RUN: &str = "wasi:cli/run";
+/// The interfaces by which a component serves HTTP: of WASI 0.2 and of 0.3.
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
+const HANDLER: &str = "wasi:http/handler";
+
+pub(super) type Link = component::Linker<Host>;
+
+/// What a component is, by what it exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A command of WASI 0.2.
+    Command2,
+    /// A command of WASI 0.3.
+    Command3,
+    /// An HTTP server of WASI 0.2.
+    Server2,
+    /// An HTTP server of WASI 0.3.
+    Server3,
+}
+
+/// A linker that has what `module` imports, as far as it is offered.
+pub(super) fn link_module(module: &Module) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(module.engine());
+    if module.imports().any(|import| import.module() == PREVIEW1) {
+        p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
+        override_exit(&mut linker, PREVIEW1)?;
+    }
+    if module.imports().any(|import| import.module() == PREVIEW0) {
+        p0::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
+        override_exit(&mut linker, PREVIEW0)?;
+    }
+    Ok(linker)
+}
+
+/// Wasmtime takes exit codes from 126 up for a mistake of the program. A container's exit code is its
+/// program's own, cut to eight bits as wait(2) does.
+fn override_exit(linker: &mut Linker<Host>, version: &str) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// A linker that has what `component` imports, as far as it is offered.
+pub(super) fn link_component(component: &Component) -> wasmtime::Result<Link> {
+    let engine = component.engine();
+    let component_type = component.component_type();
+    // A component put together from several can import one interface in two versions: it is added once,
+    // and the linker finds it by either. Only what is imported is put into the linker: making an entry for
+    // every function of all interfaces takes longer than starting a small program.
+    let imports: Vec<&str> = component_type.imports(engine).map(|(import, _)| import).collect();
+    let of = |version| imports.iter().filter_map(move |import| interface(import, version)).collect::<Vec<_>>();
+    let mut linker = Link::new(engine);
+    p2::link(&mut linker, &of(WASI_0_2))?;
+    p3::link(&mut linker, &of(WASI_0_3))?;
+    Ok(linker)
+}
+
+/// The interface imported as `wasi:package/name@version`, if that is of the version wanted.
+fn interface<'a>(import: &'a str, wanted: &str) -> Option<&'a str> {
+    let (name, version) = import.split_once('@')?;
+    (version.starts_with(wanted) && !version.contains('-')).then_some(name)
+}
+
+fn is_offered(import: &str) -> bool {
+    interface(import, WASI_0_2).is_some_and(p2::offers) || interface(import, WASI_0_3).is_some_and(p3::offers)
+}
+
+/// Refuses a module that could not be started: an import is missing or differs, or it is no command.
+pub(super) fn check_module(module: &Module) -> Result<(), Error> {
+    let linker = link_module(module).map_err(|error| Error::Engine { source: cause(error) })?;
+    let mut store = Store::new(module.engine(), Host::default());
+    let missing = module.imports().filter(|import| linker.get_by_import(&mut store, import).is_none());
+    refuse_missing(missing.map(|import| format!("{}::{}", import.module(), import.name())).collect())?;
+    linker.instantiate_pre(module).map_err(|error| Error::MismatchedImport { source: cause_with_names(&error) })?;
+    match module.get_export("_start") {
+        Some(ExternType::Func(start)) if start.params().len() == 0 && start.results().len() == 0 => Ok(()),
+        Some(_) => Err(not_command("its `_start` is not a function without parameters and results")),
+        None if module.get_export("_initialize").is_some() => {
+            Err(not_command("it is a reactor, which waits to be called: it exports `_initialize` and no `_start`"))
+        }
+        None => Err(not_command("it is a library: it exports no `_start`")),
+    }
+}
+
+/// Refuses a component that could not be started: an import is missing or differs, or it is no command.
+pub(super) fn check_component(component: &Component) -> Result<(), Error> {
+    let engine = component.engine();
+    let component_type = component.component_type();
+    let imports = component_type.imports(engine).map(|(name, _)| name);
+    refuse_missing(imports.filter(|name| !is_offered(name)).map(String::from).collect())?;
+    let linker = link_component(component).map_err(|error| Error::Engine { source: cause(error) })?;
+    let linked = linker.instantiate_pre(component);
+    let linked = linked.map_err(|error| Error::MismatchedImport { source: cause_with_names(&error) })?;
+    let complete = match role(component)? {
+        Role::Command2 => bindings2::CommandPre::new(linked).map(drop),
+        Role::Command3 => bindings3::CommandPre::new(linked).map(drop),
+        Role::Server2 => http2::ProxyPre::new(linked).map(drop),
+        Role::Server3 => http3::ServicePre::new(linked).map(drop),
+    };
+    complete.map_err(|error| not_command(&format!("its export is not as WASI has it: {}", cause_with_names(&error))))
+}
+
+/// What `component` is, by the names of its exports.
+pub(super) fn role(component: &Component) -> Result<Role, Error> {
+    let component_type = component.component_type();
+    let exports: Vec<&str> = component_type.exports(component.engine()).map(|(name, _)| name).collect();
+    role_of(&exports)
+}
+
+fn role_of(exports: &[&str]) -> Result<Role, Error> {
+    let has = |wanted: &str| exports.iter().find(|name| name.split('@').next() == Some(wanted));
+    let version = |name: &str| name.split_once('@').map(|(_, version)| version.to_owned()).unwrap_or_default();
+    let other = |name: &str| {
+        let name = shown(name, MAX_NAME);
+        not_command(&format!("it is of another version of WASI than 0.2 and 0.3: it exports `{name}`"))
+    };
+    if let Some(run) = has(RUN) {
+        return match version(run) {
+            v if v.starts_with(WASI_0_2) => Ok(Role::Command2),
+            v if v.starts_with(WASI_0_3) => Ok(Role::Command3),
+            _ => Err(other(run)),
+        };
+    }
+    if let Some(handler) = has(INCOMING_HANDLER) {
+        return if version(handler).starts_with(WASI_0_2) { Ok(Role::Server2) } else { Err(other(handler)) };
+    }
+    if let Some(handler) = has(HANDLER) {
+        return if version(handler).starts_with(WASI_0_3) { Ok(Role::Server3) } else { Err(other(handler)) };
+    }
+    Err(not_command(&format!("it is a library: it exports neither `{RUN}` nor an HTTP handler")))
+}
+
+fn not_command(what: &str) -> Error {
+    Error::NotCommand { what: what.into() }
+}
+
+fn refuse_missing(imports: Vec<String>) -> Result<(), Error> {
+    if imports.is_empty() { Ok(()) } else { Err(Error::MissingImports { imports }) }
+}
+
+/// What to do about missing imports, where their names tell.
+pub(super) fn hint(imports: &[String]) -> Option<String> {
+    let any = |start: &str| imports.iter().any(|import| import.starts_with(start));
+    if imports.iter().any(|import| import.contains("@0.3.0-rc")) {
+        Some("that is a draft of WASI 0.3: build with tools that know 0.3.0".into())
+    } else if any("env::") {
+        Some("functions of `env` come from a compiler's own environment: build for WASI (wasm32-wasip1)".into())
+    } else if any("wasi::thread-spawn") {
+        Some("WASI has no threads: build without them".into())
+    } else {
+        None
+    }
+}
