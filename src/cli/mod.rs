@@ -6,6 +6,7 @@
 //! cannot be run or found, 1 for a command other than run that failed, as with Docker.
 
 mod completion;
+mod grants;
 mod human;
 mod images;
 mod info;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::pull::image_for;
-use super::{Context, human};
+use super::{Context, grants, human};
 use crate::container::{Container, Create, HostConfig};
 use crate::error::{Failure, Kind};
 use crate::oci::Platform;
@@ -78,6 +78,8 @@ pub struct Options {
     /// Suppress the pull output
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    grants: grants::Args,
 }
 
 /// What was typed cannot be meant.
@@ -173,7 +175,7 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
             cap_add: options.cap_add.clone(),
             cap_drop: options.cap_drop.clone(),
             security_opt: options.security_opt.clone(),
-            annotations: options.annotation.iter().map(|a| human::key_value(a)).collect(),
+            annotations: options.grants.annotations(&options.label, &options.annotation),
         },
     })
 }

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Context;
 use crate::cli::pull::image_for;
+use crate::cli::{Context, grants};
 use crate::engine::wasm::grant::Grants;
 use crate::engine::wasm::{self, Invocation, Limits, Preopen};
 use crate::error::{Failure, Kind};
@@ -27,6 +27,8 @@ pub struct Args {
     /// Overwrite the default entry point of the image
     #[arg(long)]
     entrypoint: Option<String>,
+    #[command(flatten)]
+    grants: grants::Args,
     /// The image, or the path of a .wasm file, and after it the program's arguments
     #[arg(value_name = "IMAGE [ARG...]", required = true, num_args = 1.., trailing_var_arg = true,
           allow_hyphen_values = true)]
@@ -77,12 +79,13 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
         None => wasm::compile(&cache, &source)?,
     };
     let env = image.config().config.env.iter().chain(&args.env);
+    let annotations = args.grants.annotations(&[], &[]);
     let invocation = Invocation {
         args: command,
         env: env.filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         preopens: args.volume.iter().map(|v| preopen(v)).collect::<Result<_, _>>()?,
         limits: Limits::default(),
-        grants: Grants::default(),
+        grants: Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
     };
     Ok(wasm::run(wasm::load(compiled)?, invocation)?)
 }

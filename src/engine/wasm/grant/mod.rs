@@ -21,14 +21,47 @@ pub mod serve;
 pub const PREFIX: &str = "wherry.";
 
 /// One word of the vocabulary.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// The name: of the flag, and after [`PREFIX`] of the annotation.
     pub name: &'static str,
-    /// What stands for its value in a help text.
+    /// What stands for its value in a help text: `` for a switch, `[X]` for a value that may be left out, `X` for
+    /// one value, `X,…` for several, `NAME=X` for one by name.
     pub value: &'static str,
     /// What it opens or limits.
     pub opens: &'static str,
+}
+
+/// How many values a word takes, each with what stands for it in a help text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// None: it is a switch, which is `true`.
+    Nothing,
+    /// One, or an empty one for what is usual.
+    Maybe(&'static str),
+    /// One.
+    One(&'static str),
+    /// Several, with commas between them.
+    Several(&'static str),
+    /// One for each name.
+    ByName(&'static str),
+}
+
+impl Word {
+    /// How many values it takes.
+    pub fn takes(self) -> Takes {
+        if self.value.is_empty() {
+            Takes::Nothing
+        } else if let Some(value) = self.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
+            Takes::Maybe(value)
+        } else if let Some(value) = self.value.strip_suffix(",…") {
+            Takes::Several(value)
+        } else if self.value.starts_with("NAME=") {
+            Takes::ByName(self.value)
+        } else {
+            Takes::One(self.value)
+        }
+    }
 }
 
 /// A grant that cannot be meant.
@@ -76,6 +109,15 @@ impl Grants {
     /// Every word there is.
     pub fn words() -> impl Iterator<Item = Word> {
         network::WORDS.iter().chain(limit::WORDS).chain(serve::WORDS).copied()
+    }
+
+    /// The word that an annotation or a label called `key` is about.
+    pub fn word(key: &str) -> Option<Word> {
+        let name = key.strip_prefix(PREFIX)?;
+        Self::words().find(|word| match word.takes() {
+            Takes::ByName(_) => name.strip_prefix(word.name).is_some_and(|rest| rest.starts_with('.')),
+            _ => word.name == name,
+        })
     }
 
     /// The grants among `annotations`; what does not begin with [`PREFIX`] is somebody else's.
