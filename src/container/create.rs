@@ -3,15 +3,14 @@
 //! The directory is made first and the record last, in one transaction that also takes the name: killed
 //! anywhere between, there is no container, and a directory that the next removal sweeps.
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{Config, Container, Error, HostConfig, Prepared, Record, Status, Store, io, name};
+use crate::engine::linux::entry::{Entry, Tree};
 use crate::engine::wasm::grant::Grants;
 use crate::engine::{Engine, wasm};
 use crate::error::tolerate;
@@ -84,16 +83,17 @@ impl Store {
             io("create", &bundle_root, std::fs::create_dir(&bundle_root))?;
         }
         let config = config(&create, image, id);
-        let command = [&config.entrypoint[..], &config.cmd].concat();
-        let program = command.first().ok_or(Error::NoCommand)?;
         let root = mount(&rootfs)?;
-        let engine = Engine::pick(image.platform().is_wasm(), &magic(root.as_fd(), program));
+        let entry = entry(root.as_fd(), &config)?;
+        // A program that is not there is for the Linux engine to miss, in Docker's words.
+        let magic = entry.as_ref().map_or(&[][..], |entry| &entry.magic);
+        let engine = Engine::pick(image.platform().is_wasm(), magic);
         let annotations = &create.host_config.annotations;
         Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
         let program = match engine {
             Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.
-            Engine::Wasm => Some(self.compile(root.as_fd(), program, &create.image)?.into_file().into()),
+            Engine::Wasm => Some(self.compile(entry, &config, &create.image)?.into_file().into()),
         };
         let record = Record {
             version: Record::version(),
@@ -118,24 +118,20 @@ impl Store {
     /// The root filesystem and the program of a container that was created some time ago.
     pub(super) fn prepare(&self, record: &Record) -> Result<Prepared, Error> {
         let root = mount(&record.rootfs)?;
-        let command = record.command();
         let program = match record.engine {
             Engine::Linux => None,
             Engine::Wasm => {
-                let path = command.first().ok_or(Error::NoCommand)?;
-                Some(self.compile(root.as_fd(), path, &record.image)?.into_file().into())
+                let entry = entry(root.as_fd(), &record.config)?;
+                Some(self.compile(entry, &record.config, &record.image)?.into_file().into())
             }
         };
         Ok(Prepared { root, program })
     }
 
-    /// The compiled form of the Wasm program at `path` in `root`, which is of `image`.
-    fn compile(&self, root: BorrowedFd<'_>, path: &str, image: &str) -> Result<wasm::Compiled, Error> {
-        let file = open(root, path).map_err(|error| Error::Io {
-            what: "open the WebAssembly program",
-            path: path.into(),
-            source: error.into(),
-        })?;
+    /// The compiled form of the Wasm program that was found in `image`.
+    fn compile(&self, entry: rustix::io::Result<Entry>, config: &Config, image: &str) -> Result<wasm::Compiled, Error> {
+        let opened = entry.map(|entry| entry.file).map_err(std::io::Error::from);
+        let file = io("open the WebAssembly program", Path::new(program(config)?), opened)?;
         let failed = |source| Error::Wasm { program: image.to_owned(), source };
         let source = wasm::Source::read(file).map_err(failed)?;
         let above = self.places.wasm_cache.parent().unwrap_or(&self.places.wasm_cache);
@@ -201,19 +197,15 @@ fn merged(image: &[String], user: &[String]) -> Vec<String> {
     all
 }
 
-/// The first bytes of the program at `path` in `root`, where there is one to be read.
-fn magic(root: BorrowedFd<'_>, path: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let read = open(root, path).map(|file| file.take(8).read_to_end(&mut bytes));
-    // A program that is found by its PATH, or not at all, is not WebAssembly; the start says what it is.
-    if read.is_ok_and(|read| read.is_ok()) { bytes } else { Vec::new() }
+/// The program that a container will start, if it can be found.
+fn entry(root: BorrowedFd<'_>, config: &Config) -> Result<rustix::io::Result<Entry>, Error> {
+    let path = config.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
+    Ok(Tree { root, binds: Vec::new() }.find(program(config)?, Path::new(&config.working_dir), path))
 }
 
-fn open(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = rustix::fs::openat2(root, PathBuf::from("/").join(path), flags, Mode::empty(), resolve)?;
-    Ok(std::fs::File::from(file))
+/// What is to be started, as it is called.
+fn program(config: &Config) -> Result<&str, Error> {
+    config.entrypoint.iter().chain(&config.cmd).next().map(String::as_str).ok_or(Error::NoCommand)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub mod wasm;
 
 use serde::{Deserialize, Serialize};
 
+use crate::oci::runtime::{Mount, Spec};
+
 /// What the last step of a container's start does. Chosen once, at create, and recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,12 +39,10 @@ pub const NAMES: &[&str] = &["wasm"];
 
 impl Engine {
     /// The engine for an image of a platform that is or is not WebAssembly, whose entry point begins
-    /// with `magic`. The bytes have the last word, so that a module in a Linux image runs, and a Linux
-    /// program in an image that claims to be Wasm says what is wrong instead of failing to compile.
+    /// with `magic`. A module in a Linux image runs as what it is. An image for WebAssembly is never a way to
+    /// execute a program: whatever else is in it is refused, with what it is instead.
     pub fn pick(wasm_platform: bool, magic: &[u8]) -> Self {
-        let wasm = magic.starts_with(b"\0asm");
-        let program = magic.starts_with(b"\x7fELF") || magic.starts_with(b"#!");
-        if wasm || (wasm_platform && !program) { Self::Wasm } else { Self::Linux }
+        if wasm_platform || wasm::begins(magic) { Self::Wasm } else { Self::Linux }
     }
 
     /// The engine's name in records and messages.
@@ -57,10 +57,10 @@ impl Engine {
 /// What a specification grants to a Wasm program: its arguments and environment, its bind mounts as
 /// directories, and what its annotations say. They are under the same names inside and outside, for the program runs in the root
 /// filesystem that they are mounted in.
-pub fn grants(spec: &crate::oci::runtime::Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
+pub fn grants(spec: &Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
     let process = spec.process().as_ref();
     let env = process.and_then(|p| p.env().clone()).unwrap_or_default();
-    let binds = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("bind"));
+    let binds = spec.mounts().iter().flatten().filter(|mount| is_bind(mount) && is_granted(mount));
     let preopens = binds.map(|mount| wasm::Preopen {
         host: mount.destination().clone(),
         guest: mount.destination().to_string_lossy().into_owned(),
@@ -77,18 +77,36 @@ pub fn grants(spec: &crate::oci::runtime::Spec) -> Result<wasm::Invocation, wasm
     })
 }
 
+/// Whether a mount shows something of the host.
+pub fn is_bind(mount: &Mount) -> bool {
+    let by_option = || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+    mount.typ().as_deref() == Some("bind") || by_option()
+}
+
+/// Where orchestrators mount things into every container by themselves, for the system that a Linux program expects:
+/// no operator has granted those.
+const NOT_GRANTED: [&str; 8] =
+    ["/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/.containerenv", "/run/secrets"];
+
+/// Whether a bind mount is one that somebody wanted this program to have.
+pub fn is_granted(mount: &Mount) -> bool {
+    !NOT_GRANTED.iter().any(|place| mount.destination().starts_with(place))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bytes_decide_before_labels() {
+    fn bytes_decide_and_a_label_can_only_forbid() {
         for (wasm_platform, magic, engine) in [
             (false, &b"\x7fELF\x02"[..], Engine::Linux),
             (false, b"\0asm\x01\0\0\0", Engine::Wasm),
             (true, b"\0asm\x0d\0\x01\0", Engine::Wasm),
             (true, b"", Engine::Wasm),
-            (true, b"#!/bin/sh", Engine::Linux),
+            (true, b"#!/bin/sh", Engine::Wasm),
+            (true, b"\x7fELF\x02\x01\x01\0", Engine::Wasm),
+            (false, b"\x7fELF\x02\x01\x01\xc8", Engine::Wasm),
             (false, b"", Engine::Linux),
         ] {
             assert_eq!(Engine::pick(wasm_platform, magic), engine);

@@ -12,6 +12,7 @@ use super::status::Status;
 use super::store::Entry;
 use super::{Command, Context, Error, Outcome, cgroup, delete, id};
 use crate::bundle::Bundle;
+use crate::engine::Engine;
 use crate::oci::runtime::Spec;
 use crate::sys::named;
 
@@ -56,6 +57,10 @@ fn checkpoint(context: &Context<'_>, given: &Given) -> Outcome {
     match entry.status() {
         Status::Running | Status::Paused => {}
         status => return Err(Error::wrong_status("checkpoint", status)),
+    }
+    if entry.record.engine == Engine::Wasm {
+        let hint = "the state of an instance cannot be taken over by another engine";
+        return Err(Error::IsWasm { what: "a checkpoint", hint });
     }
     let program = criu::find("checkpoint")?;
     let images = criu::images(given)?;

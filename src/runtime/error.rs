@@ -48,6 +48,12 @@ pub enum Error {
     Engine(#[from] engine::linux::Error),
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    #[error("cannot run the WebAssembly program {program:?}")]
+    Wasm { program: String, source: engine::wasm::Error },
+    #[error(transparent)]
+    Grant(#[from] engine::wasm::grant::Invalid),
+    #[error("{what} is not possible: a WebAssembly program runs in the container")]
+    IsWasm { what: &'static str, hint: &'static str },
     #[error(transparent)]
     Hook(#[from] engine::linux::hook::HookFailed),
     #[error("cannot {verb} container {id}")]
@@ -77,7 +83,9 @@ impl Failure for Error {
                 Kind::FailedPrecondition
             }
             Self::Record { .. } => Kind::DataLoss,
-            Self::NewerRecord { .. } | Self::Refused { .. } => Kind::Unsupported,
+            Self::Wasm { source, .. } => source.kind(),
+            Self::Grant(source) => source.kind(),
+            Self::NewerRecord { .. } | Self::Refused { .. } | Self::IsWasm { .. } => Kind::Unsupported,
             Self::Sys { source, .. } => source.kind(),
             Self::Bundle(source) => source.kind(),
             Self::Engine(source) => source.kind(),
@@ -91,6 +99,8 @@ impl Failure for Error {
         match self {
             Self::Engine(source) => source.hint(),
             Self::Cgroup(source) => source.hint(),
+            Self::Wasm { source, .. } => source.hint(),
+            Self::IsWasm { hint, .. } => Some((*hint).to_owned()),
             Self::Cannot { source, .. } => source.hint(),
             _ => None,
         }

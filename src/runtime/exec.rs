@@ -11,6 +11,7 @@ use super::sockets::{Handover, check_console};
 use super::status::Status;
 use super::{Command, Context, Error, Outcome, cgroup, foreground, id, launch};
 use crate::bundle::{Bundle, MAX_CONFIG_BYTES};
+use crate::engine::Engine;
 use crate::engine::linux::console::Role;
 use crate::engine::linux::{self, Options, Stdio};
 use crate::oci::runtime::{Capability, Process, Spec, User};
@@ -63,6 +64,10 @@ fn exec(context: &Context<'_>, given: &Given) -> Outcome {
         Status::Running | Status::Created => {}
         Status::Paused if given.has("ignore-paused") => {}
         status => return Err(Error::wrong_status("exec in", status)),
+    }
+    if entry.record.engine == Engine::Wasm {
+        let hint = "there is no other program in it, and no system to run one on";
+        return Err(Error::IsWasm { what: "executing another program", hint });
     }
     let init = entry.record.init().ok_or(Error::NotRunning)?;
     let (bundle, _) = Bundle::read_from(&entry.record.bundle, &entry.config())?;

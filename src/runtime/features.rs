@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::options::Given;
 use super::{Command, Context, OCI_VERSION, Outcome, say};
 use crate::engine::linux::option_names;
+use crate::engine::wasm::grant::Grants;
 use crate::oci::CAPABILITIES;
 use crate::sys::seccomp::{Flags, knows};
 
@@ -17,6 +18,9 @@ fn run(_: &Context<'_>, _: &Given) -> Outcome {
     say(&format!("{json}\n"))?;
     Ok(0)
 }
+
+/// The versions of WASI whose programs run, chosen by their bytes.
+const WASI: &str = "preview 1, 0.2, 0.3";
 
 fn features() -> Value {
     json!({
@@ -42,7 +46,11 @@ fn features() -> Value {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },
-        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
+        "annotations": {
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+            "wherry.wasm": WASI,
+            "wherry.wasm.grants": Grants::words().map(|word| word.name).collect::<Vec<_>>().join(","),
+        },
         "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
     })
 }

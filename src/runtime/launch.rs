@@ -9,11 +9,13 @@ use super::notify::Notify;
 use super::options::Given;
 use super::sockets::{Handover, check_console};
 use super::store::{Entry, Locked, Record, replace};
-use super::{Context, Manager, cgroup, delete, id, warn_of};
+use super::{Context, Manager, cgroup, delete, id, warn_of, wasm};
 use crate::bundle::{Bundle, Facts};
 use crate::cgroup::Rdt;
+use crate::engine::Engine;
 use crate::engine::linux::console::{self, Role};
 use crate::engine::linux::{self, Options, Request, Running, Stdio};
+use crate::engine::wasm::Compiled;
 use crate::oci::runtime::{LinuxNamespaceType, Process, Spec};
 use crate::sys::process::Identity;
 use crate::sys::{self, named};
@@ -42,13 +44,15 @@ struct Wish {
     pidfd: Option<Handover>,
     pid_file: Option<PathBuf>,
     notify: Option<Notify>,
+    /// The program, if it is WebAssembly.
+    program: Option<Compiled>,
 }
 
 /// Makes the container that the options describe. With `gate` another process will start it, without its program runs;
 /// what does not `detach` has its terminal from us.
 pub fn make(context: &Context<'_>, given: &Given, detach: bool, gate: bool) -> Result<Made, Error> {
     let wish = Wish::new(context, given, detach)?;
-    let mut container = context.store.create(Record::new(context, &wish.id, &wish.bundle)?)?;
+    let mut container = context.store.create(Record::new(context, &wish.id, &wish.bundle, wish.engine())?)?;
     match carry_out(context, given, wish, gate, &mut container) {
         Ok((process, bundle, notify)) => Ok(Made { container, process, bundle, notify }),
         Err(error) => {
@@ -66,8 +70,14 @@ impl Wish {
         let (mut bundle, config) = read_bundle(context, given)?;
         let stdio = stdio(bundle.spec().process().as_ref(), detach)?;
         check_console(matches!(stdio, Stdio::Terminal(_)), detach, given)?;
-        let listening = listening();
-        let notify = Notify::wanted(&directory);
+        let program = wasm::program(&bundle)?;
+        if program.is_some() {
+            let directory = bundle.directory().to_owned();
+            bundle.revise(|spec| wasm::reduce(spec, &directory));
+        }
+        // A WebAssembly program knows no sockets of systemd's: neither to be started by nor to speak at.
+        let listening = if program.is_some() { 0 } else { listening() };
+        let notify = Notify::wanted(&directory).filter(|_| program.is_none());
         bundle.revise(|spec| {
             if let Some(notify) = &notify {
                 notify.amend(spec);
@@ -86,7 +96,14 @@ impl Wish {
             pidfd: Handover::to(given, "pidfd-socket")?,
             pid_file: given.path("pid-file"),
             notify,
+            program,
         })
+    }
+}
+
+impl Wish {
+    fn engine(&self) -> Engine {
+        if self.program.is_some() { Engine::Wasm } else { Engine::Linux }
     }
 }
 
@@ -153,7 +170,7 @@ pub fn add_env(spec: &mut Spec, more: impl IntoIterator<Item = String>) {
 pub fn prepare(context: &Context<'_>, given: &Given) -> Result<(Locked, Bundle), Error> {
     let id = id(given)?;
     let (bundle, config) = read_bundle(context, given)?;
-    let container = context.store.create(Record::new(context, &id, &bundle)?)?;
+    let container = context.store.create(Record::new(context, &id, &bundle, Engine::Linux)?)?;
     keep_config(&container.entry, &config)?;
     Ok((container, bundle))
 }
@@ -186,7 +203,7 @@ fn carry_out(
         id: &wish.id,
         root: None,
         stdio: wish.stdio,
-        wasm: None,
+        wasm: wish.program,
         cgroup: container.entry.cgroup(),
         options: Options {
             keyring: !given.has("no-new-keyring"),

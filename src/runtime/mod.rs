@@ -47,6 +47,7 @@ mod stats;
 mod status;
 mod store;
 mod update;
+mod wasm;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

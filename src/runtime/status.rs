@@ -9,7 +9,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::store::Entry;
-use crate::engine::linux;
+use crate::engine::{Engine, linux};
 
 /// The status words of the runtime specification, and `paused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,9 @@ impl Status {
         }
         let frozen = super::cgroup::is_frozen(entry);
         let waits = linux::gate::waits(&entry.directory);
-        Signs { recorded: true, alive: true, held: false, waits, ours: is_ours(init.pid), frozen }.into()
+        // A WebAssembly program is run by our own binary for good.
+        let ours = entry.record.engine == Engine::Linux && is_ours(init.pid);
+        Signs { recorded: true, alive: true, held: false, waits, ours, frozen }.into()
     }
 
     /// The word for it.

@@ -26,6 +26,7 @@ use super::error::Error;
 use super::status::Status;
 use crate::bundle::{self, Bundle, MAX_CONFIG_BYTES};
 use crate::cgroup::{Cgroup, Manager, Rdt};
+use crate::engine::Engine;
 use crate::oci::runtime::LinuxNamespaceType;
 use crate::sys::lock::FileLock;
 use crate::sys::named;
@@ -64,6 +65,9 @@ pub struct Record {
     pub own_pids: bool,
     /// Whether there are hooks to run after its end; most have none, and need not have their configuration read again.
     pub poststop: bool,
+    /// What runs its program, as was decided at create.
+    #[serde(default = "linux", skip_serializing_if = "is_linux")]
+    pub engine: Engine,
     /// Whether whoever created it may lack the right to make cgroups.
     pub rootless: bool,
     /// Its first process, once there is one. Set while others look at the record.
@@ -79,6 +83,15 @@ pub struct Place {
     pub path: PathBuf,
     /// The group itself, once there is one.
     pub group: Option<Cgroup>,
+}
+
+/// The engine of records from before there was a choice.
+fn linux() -> Engine {
+    Engine::Linux
+}
+
+fn is_linux(engine: &Engine) -> bool {
+    *engine == Engine::Linux
 }
 
 /// The containers below one root.
@@ -176,7 +189,7 @@ impl Store {
 
 impl Record {
     /// What is known of a container before anything of it is made.
-    pub fn new(context: &Context<'_>, id: &str, bundle: &Bundle) -> Result<Self, Error> {
+    pub fn new(context: &Context<'_>, id: &str, bundle: &Bundle, engine: Engine) -> Result<Self, Error> {
         let spec = bundle.spec();
         let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let own = |typ| namespaces.into_iter().flatten().any(|ns| ns.typ() == typ && ns.path().is_none());
@@ -192,6 +205,7 @@ impl Record {
             rdt: None,
             own_pids: own(LinuxNamespaceType::Pid),
             poststop: spec.hooks().as_ref().is_some_and(|hooks| hooks.poststop().is_some()),
+            engine,
             rootless: context.rootless,
             init: Cell::new(None),
         })
@@ -337,6 +351,7 @@ mod tests {
             rdt: None,
             own_pids: true,
             poststop: false,
+            engine: Engine::Linux,
             rootless: false,
             init: Cell::new(None),
         }

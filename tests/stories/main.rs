@@ -23,6 +23,7 @@ mod oci_podman;
 mod oci_ranges;
 mod oci_rootless;
 mod oci_spec;
+mod oci_wasm;
 mod oci_words;
 mod pull;
 mod quickstart;

@@ -1,8 +1,8 @@
 //! podman with wherry as its runtime, through its monitor conmon: what a user of podman does and sees.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use super::support::Output;
 use super::support::oci::{Oci, path};
 
 /// A podman of its own, whose containers have no network and no limits that this machine may not raise.
-struct Podman {
+pub struct Podman {
     oci: Oci,
     /// Short, because podman keeps sockets here.
     state: TempDir,
@@ -19,15 +19,24 @@ struct Podman {
 }
 
 impl Podman {
-    fn new() -> Self {
+    /// One with no containers and no images.
+    pub fn new() -> Self {
         let oci = Oci::new();
         let state = tempfile::Builder::new().prefix("wherry-pod-").tempdir_in("/tmp").unwrap();
         let runtime = oci.work().join("wherry-oci");
-        symlink(env!("CARGO_BIN_EXE_wherry"), &runtime).unwrap();
+        // podman hands its environment on to nobody, and compiled Wasm is to be kept here.
+        let script = format!(
+            "#!/bin/sh\nWHERRY_ROOT={} exec {} oci \"$@\"\n",
+            path(&oci.work().join("data")),
+            env!("CARGO_BIN_EXE_wherry")
+        );
+        fs::write(&runtime, script).unwrap();
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
         Self { oci, state, runtime }
     }
 
-    fn call(&self, args: &[&str]) -> Output {
+    /// Runs a command to its end.
+    pub fn call(&self, args: &[&str]) -> Output {
         let state = |name: &str| path(&self.state.path().join(name)).to_owned();
         let mut command = Command::new("podman");
         command.args(["--runtime", path(&self.runtime), "--log-level", "error", "--events-backend", "none"]);
@@ -40,6 +49,11 @@ impl Podman {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// A directory for the test's own files.
+    pub fn work(&self) -> &Path {
+        self.oci.work()
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Output {

@@ -21,6 +21,7 @@
 pub mod console;
 mod credential;
 mod device;
+pub mod entry;
 mod exec;
 pub mod gate;
 mod handshake;

@@ -62,7 +62,7 @@ fn no_command() -> Failed {
 
 /// Where a command's name may be found: itself if it has a slash, else in each directory of the
 /// container's PATH.
-fn candidates(name: &CString, path: Option<&[u8]>) -> Vec<CString> {
+pub(super) fn candidates(name: &CString, path: Option<&[u8]>) -> Vec<CString> {
     let bytes = name.as_bytes();
     if bytes.contains(&b'/') {
         return vec![name.clone()];

@@ -44,7 +44,7 @@ use std::path::PathBuf;
 
 pub use compile::{compile, lookup};
 pub use program::{Invocation, Limits, Preopen, Program, load, run, run_with};
-pub use sniff::{Kind, MAX_WASM_BYTES, Source, sniff};
+pub use sniff::{Kind, MAX_WASM_BYTES, Source, begins, sniff};
 pub use stdio::Stdio;
 
 pub use cache::Compiled;

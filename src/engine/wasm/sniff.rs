@@ -12,6 +12,10 @@ pub const MAX_WASM_BYTES: u64 = 256 << 20;
 pub(super) const TEXT: &str = "it is WebAssembly text (.wat)";
 
 const MAGIC: &[u8; 4] = b"\0asm";
+const ELF: &[u8; 4] = b"\x7fELF";
+/// Where an ELF file names the system that it is for, and what Wasmtime writes there.
+const ELF_OSABI: usize = 7;
+const OSABI_WASMTIME: u8 = 200;
 const MODULE: &[u8; 4] = &[1, 0, 0, 0];
 const COMPONENT: &[u8; 4] = &[0x0d, 0, 1, 0];
 /// Enough to tell: the magic number and the layer.
@@ -43,6 +47,12 @@ pub fn sniff(first: &[u8]) -> Option<Kind> {
         COMPONENT => Some(Kind::Component),
         _ => None,
     }
+}
+
+/// Whether a program that begins so is this engine's to run, or to refuse in its own words: WebAssembly of any
+/// version, or the machine code that a Wasmtime made of it, whose ELF header names Wasmtime as the system it is for.
+pub fn begins(first: &[u8]) -> bool {
+    first.starts_with(MAGIC) || (first.starts_with(ELF) && first.get(ELF_OSABI) == Some(&OSABI_WASMTIME))
 }
 
 impl Source {
@@ -122,6 +132,14 @@ mod tests {
         {
             assert_eq!(sniff(other), None, "{other:02x?}");
         }
+    }
+
+    #[test]
+    fn code_that_a_wasmtime_compiled_is_not_taken_for_a_linux_program() {
+        let code = super::super::settings::compiler().unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
+        assert!(begins(&code[..8]), "{:02x?}", &code[..8]);
+        assert!(begins(b"\0asm\x02\0\0\0") && begins(b"\0asm"));
+        assert!(!begins(b"\x7fELF\x02\x01\x01\0") && !begins(b"#!/bin/s") && !begins(b""));
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl Oci {
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RUST_BACKTRACE", "1")
+            // Compiled Wasm programs are kept there.
+            .env("WHERRY_ROOT", self.work.path().join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

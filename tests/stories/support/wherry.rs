@@ -245,6 +245,15 @@ impl Output {
         self
     }
 
+    /// Asserts that what was printed, wherever, contains each of these.
+    #[track_caller]
+    pub fn prints(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(format!("{}{}", self.stdout, self.stderr).contains(word), "it does not say {word:?}: {self}");
+        }
+        self
+    }
+
     /// Asserts that standard error contains each of these.
     #[track_caller]
     pub fn complains(self, words: &[&str]) -> Self {
