@@ -32,3 +32,4 @@ mod run;
 mod support;
 mod survive;
 mod wasm;
+mod wasm_guests;

@@ -1,5 +1,6 @@
 //! What every story stands on: a hermetic wherry, a real registry, real images.
 
+pub mod guests;
 pub mod images;
 pub mod oci;
 pub mod process;
