@@ -12,6 +12,7 @@ pub mod container;
 pub mod content;
 pub mod engine;
 pub mod error;
+pub mod event;
 pub mod host;
 pub mod image;
 pub mod log;

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use flate2::Crc;
 use sha2::{Digest as _, Sha256};
 
+use super::view::Board;
 use super::{Error, Kind, Source};
 use crate::sys;
 use crate::sys::private_dir::{PrivateDir, PrivateFile};
@@ -32,9 +33,16 @@ const TRAILER: usize = 16 + 4 + 4 + 8 + 32;
 pub struct Compiled {
     pub(super) file: PrivateFile,
     pub(super) kind: Kind,
+    pub(super) board: Board,
 }
 
 impl Compiled {
+    /// The same, its run to be written down on `board`.
+    #[must_use]
+    pub fn shown_on(self, board: Board) -> Self {
+        Self { board, ..self }
+    }
+
     /// The shape of the program that was compiled.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -52,7 +60,7 @@ impl Compiled {
         let refused = |source: io::Error| Error::Load { source: source.into() };
         let file = PrivateFile::inherited(fd).map_err(|error| Error::Load { source: error.into() })?;
         let trailer = Trailer::of(file.as_file()).map_err(refused)?.ok_or_else(|| refused(damaged()))?;
-        Ok(Self { file, kind: trailer.kind })
+        Ok(Self { file, kind: trailer.kind, board: Board::default() })
     }
 }
 
@@ -97,7 +105,7 @@ impl Cache {
         };
         let trailer = verified(file.as_file(), key)
             .map_err(|source| self.failed(sys::Error { call: format!("read({:?})", key.name()), source }))?;
-        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind }))
+        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default() }))
     }
 
     /// Keeps `code` under `key`, and opens it.
@@ -110,7 +118,7 @@ impl Cache {
         self.dir.put(&key.name(), write).map_err(|source| self.failed(source))?;
         let gone = || sys::Error { call: format!("openat({:?})", key.name()), source: io::ErrorKind::NotFound.into() };
         let file = self.dir.get(&key.name()).and_then(|file| file.ok_or_else(gone));
-        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind })
+        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind, board: Board::default() })
     }
 
     fn failed(&self, source: sys::Error) -> Error {

@@ -1,12 +1,16 @@
 //! The state behind the functions that a program imports: what it was given, and what it has open.
 
 use wasmtime::{StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::cli::{WasiCliCtxView, WasiCliView};
+use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::grant::outgoing::Outgoing;
 use super::stdio::{Input, Output};
+use super::view::{Board, Number, Watched};
 use super::{Error, Invocation, Limits, Preopen, Stdio, cause};
 
 /// The most elements of one table, as in browsers (WebAssembly JavaScript interface, "Implementation-defined
@@ -24,7 +28,8 @@ const MAX_HANDLES: usize = 100_000;
 /// One running instance's host.
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
-    pub(super) limits: StoreLimits,
+    pub(super) limits: Watched<StoreLimits>,
+    pub(super) board: Board,
     http: WasiHttpCtx,
     outgoing: Outgoing,
 }
@@ -34,7 +39,8 @@ impl Default for Host {
     fn default() -> Self {
         Self {
             wasi: WasiCtxBuilder::new().build_p1(),
-            limits: StoreLimits::default(),
+            limits: Watched::new(StoreLimits::default(), Board::default()),
+            board: Board::default(),
             http: WasiHttpCtx::new(),
             outgoing: Outgoing,
         }
@@ -43,6 +49,7 @@ impl Default for Host {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.board.add(Number::CallsComponent, 1);
         self.wasi.ctx()
     }
 }
@@ -53,11 +60,41 @@ impl WasiHttpView for Host {
     }
 }
 
+/// The ways by which calls of the program get here, each counted.
 impl Host {
-    pub(super) fn new(invocation: &Invocation, stdio: Stdio) -> Result<Self, Error> {
+    pub(super) fn for_preview1(&mut self) -> &mut WasiP1Ctx {
+        self.board.add(Number::CallsPreview1, 1);
+        &mut self.wasi
+    }
+
+    pub(super) fn for_filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
+        self.board.add(Number::CallsFilesystem, 1);
+        self.filesystem()
+    }
+
+    pub(super) fn for_cli(&mut self) -> WasiCliCtxView<'_> {
+        self.board.add(Number::CallsCli, 1);
+        self.cli()
+    }
+
+    pub(super) fn for_sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        self.board.add(Number::CallsSockets, 1);
+        self.sockets()
+    }
+
+    pub(super) fn for_http(&mut self) -> WasiHttpCtxView<'_> {
+        self.board.add(Number::CallsHttp, 1);
+        self.board.add(Number::CallsComponent, 1);
+        self.http()
+    }
+}
+
+impl Host {
+    pub(super) fn new(invocation: &Invocation, stdio: Stdio, board: Board) -> Result<Self, Error> {
         let mut wasi = context(invocation, stdio)?.build_p1();
         wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-        Ok(Self { wasi, limits: limits(&invocation.limits), ..Self::default() })
+        let limits = Watched::new(limits(&invocation.limits), board.clone());
+        Ok(Self { wasi, limits, board, ..Self::default() })
     }
 }
 

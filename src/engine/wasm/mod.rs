@@ -35,6 +35,7 @@ mod serve;
 mod settings;
 mod sniff;
 mod stdio;
+pub mod view;
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests;

@@ -12,12 +12,16 @@ use wasmtime_wasi::p3::bindings::CommandPre as Command3;
 use super::grant::Grants;
 use super::host::Host;
 use super::offer::{self, Role};
+use super::view::Board;
 use super::{Compiled, Error, Kind, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
 use crate::sys::wasm_code;
 
 /// A program that is mapped and linked, ready to run. Clones share the code and nothing else.
 #[derive(Clone)]
-pub struct Program(Loaded);
+pub struct Program {
+    pub(super) loaded: Loaded,
+    pub(super) board: Board,
+}
 
 #[derive(Clone)]
 pub(super) enum Loaded {
@@ -62,6 +66,7 @@ pub struct Limits {
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
     let engine = settings::runner()?;
     let failed = |error| Error::Load { source: cause(error) };
+    let board = compiled.board;
     let loaded = match compiled.kind {
         Kind::Module => link_module(&wasm_code::module(engine, compiled.file).map_err(failed)?),
         Kind::Component => {
@@ -69,7 +74,7 @@ pub fn load(compiled: Compiled) -> Result<Program, Error> {
             link_component(offer::role(&component)?, &component)
         }
     };
-    loaded.map(Program).map_err(failed)
+    loaded.map(|loaded| Program { loaded, board }).map_err(failed)
 }
 
 fn link_module(module: &Module) -> wasmtime::Result<Loaded> {
@@ -104,17 +109,17 @@ fn prepare_signals() -> crate::sys::Result<()> {
 /// A trap is reported, with the functions that led to it, on the program's standard error; the exit
 /// code is then [`TRAP_EXIT_CODE`].
 pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Result<u8, Error> {
-    if let Loaded::Component(Role::Server2 | Role::Server3, _) = &program.0 {
-        return serve::serve(&program.0, &invocation, stdio);
+    if let Loaded::Component(Role::Server2 | Role::Server3, _) = &program.loaded {
+        return serve::serve(&program.loaded, &invocation, stdio, &program.board);
     }
     let setup = |source: std::io::Error| Error::Engine { source: source.into() };
     let mut report = stdio.stderr.try_clone().map_err(setup)?;
     // An event loop without worker threads: timers, and a watch on standard input if asked for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
-    let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio)?);
+    let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio, program.board.clone())?);
     store.limiter(|host| &mut host.limits);
     let ended = runtime.block_on(async {
-        match program.0 {
+        match program.loaded {
             Loaded::Module(module) => run_module(&module, &mut store).await,
             Loaded::Component(Role::Command3, component) => run_component3(component, &mut store).await,
             Loaded::Component(_, component) => run_component2(component, &mut store).await,
@@ -122,7 +127,8 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     });
     match ended? {
         Ended::Exit(code) => Ok(code),
-        Ended::Trap(text) => {
+        Ended::Trap { cause, text } => {
+            program.board.trap(&cause);
             // The exit code tells the same when standard error is closed.
             report.write_all(text.as_bytes()).ok();
             Ok(TRAP_EXIT_CODE)
@@ -133,7 +139,7 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
 /// How a program that had begun came to its end.
 enum Ended {
     Exit(u8),
-    Trap(String),
+    Trap { cause: String, text: String },
 }
 
 async fn run_module(module: &InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {
@@ -181,9 +187,10 @@ fn ended(error: wasmtime::Error) -> Ended {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Ended::Exit(*code as u8);
     }
-    let mut text = format!("wherry: the program trapped: {}\n", error.root_cause());
+    let cause = error.root_cause().to_string();
+    let mut text = format!("wherry: the program trapped: {cause}\n");
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         text.push_str(&format!("{backtrace}\n"));
     }
-    Ended::Trap(text)
+    Ended::Trap { cause, text }
 }

@@ -50,11 +50,11 @@ pub(super) enum Role {
 pub(super) fn link_module(module: &Module) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(module.engine());
     if module.imports().any(|import| import.module() == PREVIEW1) {
-        p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
+        p1::add_to_linker_async(&mut linker, Host::for_preview1)?;
         override_exit(&mut linker, PREVIEW1)?;
     }
     if module.imports().any(|import| import.module() == PREVIEW0) {
-        p0::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
+        p0::add_to_linker_async(&mut linker, Host::for_preview1)?;
         override_exit(&mut linker, PREVIEW0)?;
     }
     Ok(linker)
