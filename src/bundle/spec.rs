@@ -45,8 +45,8 @@ pub struct Intent {
     pub rootless: bool,
     /// The last group that there is: in a user namespace not all are.
     pub last_group: u32,
-    /// Whether its program sees nothing of its root filesystem but the binds, as a Wasm program does: it then
-    /// needs none of the kernel's filesystems.
+    /// Whether its program sees nothing but the binds, as a Wasm program does: it then needs none of the kernel's
+    /// filesystems.
     pub blind: bool,
     /// What else the engine is told, such as the grants of a Wasm program.
     pub annotations: HashMap<String, String>,
@@ -195,8 +195,8 @@ fn mounts(intent: &Intent) -> Vec<Mount> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&HARD[..], &["ro"]].concat()),
     ];
     if intent.blind {
-        // What runs it wants random numbers, and its terminal is in /dev/pts.
-        let needed: &[&str] = if intent.terminal { &["/dev", "/dev/pts"] } else { &["/dev"] };
+        // Its terminal is made in /dev/pts, and nothing of it seen.
+        let needed: &[&str] = if intent.terminal { &["/dev/pts"] } else { &[] };
         mounts.retain(|mount| needed.iter().any(|path| mount.destination() == std::path::Path::new(path)));
     }
     if intent.cgroup.is_none() {

@@ -58,6 +58,7 @@ fn linux(host: &crate::host::Host) -> Result<Vec<(&'static str, Value)>, Box<dyn
         ("KernelVersion", json!(kernel.release().to_string_lossy())),
         ("CgroupVersion", json!(if unified { "2" } else { "1" })),
         ("Driver", json!(host.snapshots()?.marks()?.driver())),
+        ("Landlock", json!(crate::engine::linux::wall::landlock())),
     ])
 }
 

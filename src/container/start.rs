@@ -8,6 +8,7 @@ use super::{Container, Error, Record, Status, Store, files, io, user};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
 use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
+use crate::engine::linux::wall;
 use crate::sys::lock::FileLock;
 use crate::sys::pty;
 use crate::task::{self, Launched, Orders};
@@ -81,7 +82,8 @@ impl Store {
         }
         let capabilities = capabilities(&host_config.cap_add, &host_config.cap_drop)?;
         let security = |option: &str| host_config.security_opt.iter().any(|o| o == option);
-        let profile = || bundle::seccomp::native().map(|arch| bundle::seccomp::default_profile(&capabilities, arch));
+        let docker = || bundle::seccomp::native().map(|arch| bundle::seccomp::default_profile(&capabilities, arch));
+        let profile = || if *engine == Engine::Wasm { wall::written() } else { docker() };
         Ok(Intent {
             args: container.record.command(),
             env: environment(&container.record, &who.home),
@@ -92,7 +94,9 @@ impl Store {
             readonly_rootfs: host_config.readonly_rootfs,
             binds,
             network,
-            no_new_privileges: security("no-new-privileges") || security("no-new-privileges:true"),
+            no_new_privileges: *engine == Engine::Wasm
+                || security("no-new-privileges")
+                || security("no-new-privileges:true"),
             seccomp: if security("seccomp=unconfined") { None } else { profile() },
             // A Wasm program makes no system calls of its own; its engine needs no privilege.
             capabilities: if *engine == Engine::Wasm { Default::default() } else { capabilities },

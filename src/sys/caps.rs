@@ -7,6 +7,9 @@ use super::{Result, named};
 /// The highest number a 64-bit set can hold.
 const MAX: usize = 63;
 
+/// The number of CAP_SETPCAP, which the bounding set is changed with.
+pub const SETPCAP: usize = 8;
+
 /// A set of capabilities, a bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Set(pub u64);

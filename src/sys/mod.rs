@@ -16,6 +16,8 @@ pub mod dir;
 pub mod ending;
 #[cfg(target_os = "linux")]
 pub mod idmap;
+#[cfg(target_os = "linux")]
+pub mod landlock;
 pub mod lock;
 #[cfg(target_os = "linux")]
 pub mod mount;

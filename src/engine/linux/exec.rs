@@ -48,7 +48,7 @@ pub struct Exec<'a> {
 /// Executes a program in a running container; returns when it runs.
 pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     let Exec { init, about, process, stdio, cgroup, options, made } = exec;
-    let plan = ProcessPlan::new(process, about.spec)?;
+    let plan = ProcessPlan::new(process, about.spec, false)?;
     let affinity = Affinity::plan(process)?;
     let failed = |what| move |source| Error::Sys { what, source };
     let target = init.open().map_err(failed("find the container's init process"))?.ok_or(Error::Stopped)?;
@@ -81,7 +81,7 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
     let reached = created
         .record(&way, made)
-        .and_then(|()| created.equip(about.spec))
+        .and_then(|()| created.equip(about.spec, false))
         .and_then(|()| created.attend(Until::Runs, |_| Ok(())));
     created.finish(reached)
 }

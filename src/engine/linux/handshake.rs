@@ -71,7 +71,7 @@ impl Failed {
         Self { step: step.to_owned(), call, errno, status: None }
     }
 
-    pub(super) fn in_wasm(error: &crate::engine::wasm::Error) -> Self {
+    pub(super) fn in_words(error: &dyn std::error::Error) -> Self {
         Self { step: error::chain(error), call: String::new(), errno: 0, status: None }
     }
 

@@ -13,13 +13,14 @@ use super::handshake::{self, Failed, FromInit, ToInit};
 use super::hook::{self, Hook};
 use super::mounts::{self, Seal, Step};
 use super::plan::Plan;
-use super::process::ProcessPlan;
+use super::process::{self, ProcessPlan};
 use super::stage::{self, Done, End, step, wait_for};
+use super::wall::Wall;
 use super::{Options, Request, Stdio, console, device, gate, program, root, stream};
 use crate::cgroup::Entrance;
 use crate::engine::wasm;
 use crate::error::{chain, tolerate};
-use crate::oci::runtime::{ContainerState, PosixRlimitType};
+use crate::oci::runtime::{ContainerState, PosixRlimitType, Spec};
 use crate::sys::procfs::Procfs;
 use crate::sys::{self, named};
 
@@ -53,16 +54,37 @@ pub(super) fn main(
             Err(end) => return end.status(),
         },
     };
-    let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created)
-        .and_then(|()| drop_privileges(&plan.process, &socket));
+    let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created);
+    let ready = ready.and_then(|()| match loaded {
+        None => drop_privileges(&plan.process, &socket).map(|()| None),
+        Some(program) => wall_in(&plan.process, program, bundle.spec(), &socket).map(Some),
+    });
     match ready {
-        Ok(()) if is_wasm => {
+        Ok(Some((program, invocation))) => {
             drop(socket);
-            loaded.map_or(125, |program| run_wasm(program, bundle.spec()))
+            run_wasm(program, invocation)
         }
-        Ok(()) => report(End::Failed(program::execute(&plan.process)), &socket),
+        Ok(None) => report(End::Failed(program::execute(&plan.process)), &socket),
         Err(end) => report(end, &socket),
     }
+}
+
+/// Raises the walls around a Wasm program, and takes from this process what is left of its rights.
+fn wall_in(
+    plan: &ProcessPlan,
+    program: wasm::Program,
+    spec: &Spec,
+    socket: &OwnedFd,
+) -> Done<(wasm::Program, wasm::Invocation)> {
+    let refused = |error: &dyn std::error::Error| End::Failed(Failed::in_words(error));
+    let invocation = crate::engine::grants(spec).map_err(|error| refused(&error))?;
+    let wall = Wall::around(&program, &invocation);
+    wall.shut_out().map_err(|error| refused(&error))?;
+    drop_privileges(plan, socket)?;
+    if process::has_filter(spec) {
+        wall.filter().map_err(|error| refused(&error))?;
+    }
+    Ok((program, invocation))
 }
 
 /// Tells who is at the other end why it goes no further.
@@ -105,13 +127,14 @@ fn isolate(
     for mount in mounts {
         seals.extend(make(mount, root.as_fd())?);
     }
-    if mounts::has_dev_of_its_own(&plan.mounts) {
+    if !plan.hosts_wasm && mounts::has_dev_of_its_own(&plan.mounts) {
         let populated = device::populate(root.as_fd(), &plan.devices, plan.namespaces.users_differ());
         step(populated, "fill /dev")?;
     }
-    let terminal = stream::connect(stdio, root.as_fd(), true, socket)?;
+    let has_terminal = matches!(stdio, Stdio::Terminal(_));
+    let terminal = stream::connect(stdio, root.as_fd(), !plan.hosts_wasm, socket)?;
     // Loaded while the compile cache's file can be read, before the filter and the limits apply.
-    let program = wasm.map(wasm::load).transpose().map_err(|e| End::Failed(Failed::in_wasm(&e)))?;
+    let program = wasm.map(wasm::load).transpose().map_err(|e| End::Failed(Failed::in_words(&e)))?;
     wait_for(socket, &ToInit::Joined)?;
     if options.outlive {
         stage::die_with_parent(false)?;
@@ -128,6 +151,9 @@ fn isolate(
     }
     run_hooks(plan, &plan.hooks.create_container, ContainerState::Created)?;
     root::change(&root, options.pivot)?;
+    if plan.hosts_wasm && has_terminal {
+        root::forget_terminals()?;
+    }
     system(plan, &proc)?;
     let slash = root::open_slash()?;
     make_directory(slash.as_fd(), &plan.process.cwd)?;
@@ -280,15 +306,12 @@ fn resource(typ: PosixRlimitType) -> Resource {
     }
 }
 
-/// Runs the Wasm program with what the specification grants: its bind mounts are the directories.
-fn run_wasm(program: wasm::Program, spec: &crate::oci::runtime::Spec) -> i32 {
-    let last_words = |error: &dyn std::error::Error| {
+/// Runs the Wasm program with what the specification grants.
+fn run_wasm(program: wasm::Program, invocation: wasm::Invocation) -> i32 {
+    let last_words = |error: wasm::Error| {
         // The streams are the container's by now: this is the program's last word, in its log.
-        tolerate(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("wherry: {}\n", chain(error))));
+        tolerate(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("wherry: {}\n", chain(&error))));
         125
     };
-    match crate::engine::grants(spec) {
-        Ok(invocation) => wasm::run(program, invocation).map_or_else(|error| last_words(&error), i32::from),
-        Err(error) => last_words(&error),
-    }
+    wasm::run(program, invocation).map_or_else(last_words, i32::from)
 }

@@ -42,6 +42,7 @@ mod stage;
 mod stream;
 mod sysctl;
 mod time;
+pub mod wall;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -72,7 +73,8 @@ pub struct Request<'a> {
     pub bundle: &'a Bundle,
     /// The container's id, as hooks and listeners are told.
     pub id: &'a str,
-    /// A detached mount that becomes the root filesystem; without one, the bundle's directory is it.
+    /// A detached mount that becomes the root filesystem; without one, the bundle's directory is it. A Wasm program
+    /// needs none: it has an empty one.
     pub root: Option<OwnedFd>,
     /// The program's standard streams.
     pub stdio: Stdio,
@@ -232,13 +234,14 @@ pub fn create(request: Request<'_>) -> Result<Running, Error> {
     let listener = Listener::of(&about);
     let hooks = [std::mem::take(&mut plan.hooks.prestart), std::mem::take(&mut plan.hooks.create_runtime)].concat();
     plan.asks_for_hooks = !hooks.is_empty();
-    let maps = plan.namespaces.user.clone();
+    let (maps, wasm) = (plan.namespaces.user.clone(), plan.hosts_wasm);
     let devices = std::mem::take(&mut plan.net_devices);
     for mount in &mut plan.mounts {
         mount.prepare().map_err(|error| Failed::at(&mount.describe(), &error))?;
     }
     let mut request = request;
-    let root = prepare_root(request.root.take(), &plan)?;
+    let root = request.root.take().filter(|_| !plan.hosts_wasm);
+    let root = prepare_root(root, &plan)?;
     let way = Way::into(cgroup)?;
     if plan.namespaces.has_company() && maps.is_none() {
         sys::process::hide().map_err(failed("hide from the processes that are there"))?;
@@ -257,12 +260,12 @@ pub fn create(request: Request<'_>) -> Result<Running, Error> {
         .and_then(|()| move_devices(&created, &devices))
         .and_then(|()| created.record(&way, made))
         // Its next message after hooks is that they have run.
-        .and_then(|()| if hooks.is_empty() { created.equip(about.spec) } else { Ok(()) })
+        .and_then(|()| if hooks.is_empty() { created.equip(about.spec, wasm) } else { Ok(()) })
         .and_then(|()| {
             created.attend(until, |created| {
                 run_hooks(&hooks, &about, &created.child)?;
                 handshake::send(&created.socket, &ToInit::Hooked, &[])?;
-                created.equip(about.spec)
+                created.equip(about.spec, wasm)
             })
         });
     created.finish(reached)
@@ -313,7 +316,7 @@ fn run_hooks(hooks: &[Hook], about: &About<'_>, child: &Child) -> Result<(), Err
 /// the container's users are, and while its mounts are still the host's. Who may not do that here may in the
 /// container's user namespace.
 fn prepare_root(given: Option<OwnedFd>, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
-    if given.is_some() || plan.namespaces.joins(ns::MOUNT) {
+    if given.is_some() || plan.hosts_wasm || plan.namespaces.joins(ns::MOUNT) {
         return Ok(given);
     }
     match mounts::clone_tree(&plan.rootfs, true) {
@@ -355,8 +358,8 @@ impl Created {
     }
 
     /// Compiles the child's filter, while that makes its mounts, and sends it.
-    fn equip(&self, spec: &Spec) -> Result<(), Error> {
-        match process::filter(spec)? {
+    fn equip(&self, spec: &Spec, wasm: bool) -> Result<(), Error> {
+        match process::filter(spec, wasm)? {
             Some(filter) => Ok(handshake::send_filter(&self.socket, &filter)?),
             None => Ok(()),
         }

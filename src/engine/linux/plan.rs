@@ -13,8 +13,8 @@ use super::namespace::Namespaces;
 use super::netdevice::NetDevices;
 use super::process::{ProcessPlan, unsupported};
 use super::sysctl::{Own, Sysctls};
-use super::{About, Error, Request};
-use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, Process, State};
+use super::{About, Error, Request, Stdio};
+use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Process, State};
 use crate::sys::process::ns;
 
 pub(super) struct Plan {
@@ -37,6 +37,8 @@ pub(super) struct Plan {
     /// Whether the maker has hooks to run once the mounts are made.
     pub asks_for_hooks: bool,
     pub process: ProcessPlan,
+    /// Whether a Wasm program will run: its root filesystem is empty but for the binds.
+    pub hosts_wasm: bool,
 }
 
 impl Plan {
@@ -47,14 +49,19 @@ impl Plan {
         let linux = spec.linux().clone().unwrap_or_default();
         let namespaces = Namespaces::read(spec)?;
         let propagation = propagation(linux.rootfs_propagation().as_deref())?;
+        let hosts_wasm = request.wasm.is_some();
+        let paths = |paths: &Option<Vec<String>>| match paths {
+            Some(paths) if !hosts_wasm => paths.iter().map(PathBuf::from).collect(),
+            _ => Vec::new(),
+        };
         Ok(Self {
             rootfs: request.bundle.rootfs(),
-            readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+            readonly_root: hosts_wasm || spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
             propagation,
             mounts: mounts(request, receives(propagation))?,
             label: label(&linux).map(str::to_owned),
-            masked: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
-            readonly: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
+            masked: paths(linux.masked_paths()),
+            readonly: paths(linux.readonly_paths()),
             devices: Devices::plan(&linux)?,
             net_devices: NetDevices::plan(linux.net_devices().as_ref(), namespaces.has(ns::NETWORK))?,
             sysctls: Sysctls::plan(linux.sysctl().as_ref(), Own::look(&linux))?,
@@ -63,8 +70,9 @@ impl Plan {
             hooks: Hooks::plan(spec.hooks().as_ref())?,
             about: about.state(ContainerState::Creating, None),
             asks_for_hooks: false,
-            process: ProcessPlan::new(&process, spec)?,
+            process: ProcessPlan::new(&process, spec, hosts_wasm)?,
             namespaces,
+            hosts_wasm,
         })
     }
 }
@@ -94,7 +102,16 @@ fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {
         cgroup_namespace: namespace(LinuxNamespaceType::Cgroup).is_some(),
         receives,
     };
-    spec.mounts().iter().flatten().map(|mount| Step::parse(mount, &context)).collect()
+    let wanted = |mount: &&Mount| request.wasm.is_none() || is_for_wasm(mount, request);
+    spec.mounts().iter().flatten().filter(wanted).map(|mount| Step::parse(mount, &context)).collect()
+}
+
+/// Whether a program that sees nothing but its binds needs this mount: a terminal is made in a devpts.
+fn is_for_wasm(mount: &Mount, request: &Request<'_>) -> bool {
+    match mount.typ().as_deref() {
+        Some("devpts") => matches!(request.stdio, Stdio::Terminal(_)),
+        typ => typ == Some("bind"),
+    }
 }
 
 /// The label of the container's files. Without SELinux a filesystem takes none.

@@ -8,6 +8,7 @@ use super::Error;
 use super::label::{Labels, Modules};
 use super::schedule::Schedule;
 use super::seccomp::{self, Family, Filter};
+use super::wall;
 use crate::oci::capability_number;
 use crate::oci::runtime::{Capabilities, LinuxSeccomp, PosixRlimitType, Process, Spec};
 use crate::sys::caps::Set;
@@ -45,16 +46,18 @@ pub(super) struct Caps {
 
 impl ProcessPlan {
     /// The plan for `process`, under the system call filter of the container that `spec` describes.
-    pub fn new(process: &Process, spec: &Spec) -> Result<Self, Error> {
+    /// What hosts a Wasm program (`wasm`) has no rights at all, and a filter of the engine's instead of the one that
+    /// is written for it.
+    pub fn new(process: &Process, spec: &Spec, wasm: bool) -> Result<Self, Error> {
         let user = process.user();
         Ok(Self {
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
             umask: user.umask().unwrap_or(0o022),
-            caps: caps(process),
-            no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filtered: profile(spec).is_some(),
+            caps: if wasm { Caps::default() } else { caps(process) },
+            no_new_privileges: wasm || process.no_new_privileges().unwrap_or(false),
+            filtered: profile(spec).is_some_and(|profile| !(wasm && wall::is_ours(profile))),
             filter: None,
             rlimits: process.rlimits().iter().flatten().map(|r| (r.typ(), r.soft(), r.hard())).collect(),
             oom_score_adj: process.oom_score_adj(),
@@ -96,9 +99,14 @@ fn profile(spec: &Spec) -> Option<&LinuxSeccomp> {
     spec.linux().as_ref()?.seccomp().as_ref()
 }
 
+/// Whether the specification wants system calls to be filtered.
+pub(super) fn has_filter(spec: &Spec) -> bool {
+    profile(spec).is_some()
+}
+
 /// The filter that the specification describes. It is compiled while the child makes its mounts, and sent after it.
-pub(super) fn filter(spec: &Spec) -> Result<Option<Filter>, Error> {
-    let Some(profile) = profile(spec) else { return Ok(None) };
+pub(super) fn filter(spec: &Spec, wasm: bool) -> Result<Option<Filter>, Error> {
+    let Some(profile) = profile(spec).filter(|profile| !(wasm && wall::is_ours(profile))) else { return Ok(None) };
     let family =
         Family::native().ok_or_else(|| unsupported("linux.seccomp", "there are no tables for this processor"))?;
     Ok(Some(seccomp::compile(profile, family)?))

@@ -1,6 +1,7 @@
 //! The root directory: the container's root filesystem takes the place of the host's, and what of it the
 //! specification hides or write-protects.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::handshake::Failed;
 use super::mounts;
 use super::plan::{Plan, receives};
 use super::stage::{Done, End, step};
-use crate::sys::mount::Change;
+use crate::sys::mount::{Change, Filesystem};
 use crate::sys::{self, named};
 
 /// Cuts the mounts off from the host's and lays the root filesystem over the root directory, where no path of
@@ -27,6 +28,7 @@ pub(super) fn enter(plan: &Plan, mount: Option<OwnedFd>) -> Done<OwnedFd> {
     step(named(cut, || format!("mount(\"/\", {:?} | MS_REC)", away)), what)?;
     let root = match mount {
         Some(mount) => mount,
+        None if plan.hosts_wasm => step(empty(), "make an empty root filesystem")?,
         None => step(mounts::clone_tree(&plan.rootfs, true), "make the root filesystem a mount")?,
     };
     if !plan.propagation.contains(MountPropagationFlags::SHARED) {
@@ -38,6 +40,19 @@ pub(super) fn enter(plan: &Plan, mount: Option<OwnedFd>) -> Done<OwnedFd> {
     let what = format!("lay the root filesystem {} over the root directory", plan.rootfs.display());
     step(sys::mount::attach(root.as_fd(), Path::new("/")), &what)?;
     Ok(root)
+}
+
+/// A root filesystem with nothing in it but the places of mounts, which is write-protected when it has them.
+fn empty() -> sys::Result<OwnedFd> {
+    let options = vec![("size", Some("64k")), ("mode", Some("755"))];
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    Filesystem { typ: "tmpfs", source: OsStr::new("wherry"), options, attributes }.detached()
+}
+
+/// Takes the devpts away that a terminal was made in: who has the terminal has it open.
+pub(super) fn forget_terminals() -> Done {
+    let gone = unmount("/dev/pts", UnmountFlags::DETACH);
+    step(named(gone, || "umount2(\"/dev/pts\", MNT_DETACH)".into()), "take the terminals away")
 }
 
 /// Makes the handle `root` the root directory, and lets go of the old one.

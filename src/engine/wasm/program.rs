@@ -62,6 +62,13 @@ pub struct Limits {
     pub memory: Option<u64>,
 }
 
+impl Program {
+    /// Whether it is an HTTP server.
+    pub fn serves(&self) -> bool {
+        matches!(self.loaded, Loaded::Component(Role::Server2 | Role::Server3, _))
+    }
+}
+
 /// Maps compiled code into this process. Needs no path, so it works inside of a container too.
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
     let engine = settings::runner()?;
@@ -109,7 +116,7 @@ fn prepare_signals() -> crate::sys::Result<()> {
 /// A trap is reported, with the functions that led to it, on the program's standard error; the exit
 /// code is then [`TRAP_EXIT_CODE`].
 pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Result<u8, Error> {
-    if let Loaded::Component(Role::Server2 | Role::Server3, _) = &program.loaded {
+    if program.serves() {
         return serve::serve(&program.loaded, &invocation, stdio, &program.board);
     }
     let setup = |source: std::io::Error| Error::Engine { source: source.into() };
