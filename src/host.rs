@@ -153,17 +153,22 @@ impl Host {
     #[cfg(target_os = "linux")]
     pub fn containers(&self) -> Result<&container::Store, Error> {
         once(&self.containers, || {
-            let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-            let Settings { root, run, .. } = &self.settings;
-            let places = container::Places {
-                containers: root.join("containers"),
-                run: run.clone(),
-                wasm_cache: root.join("cache/wasm"),
-                arguments: vec!["--root".to_owned(), text(root), "--run-root".to_owned(), text(run)],
-                ids: self.ids.clone(),
-            };
-            Ok(container::Store::new(self.db()?.clone(), self.snapshots()?.clone(), places))
+            Ok(container::Store::new(self.db()?.clone(), self.snapshots()?.clone(), self.places()))
         })
+    }
+
+    /// Where containers are; enough for a program that runs without one.
+    #[cfg(target_os = "linux")]
+    pub fn places(&self) -> container::Places {
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let Settings { root, run, .. } = &self.settings;
+        container::Places {
+            containers: root.join("containers"),
+            run: run.clone(),
+            wasm_cache: root.join("cache/wasm"),
+            arguments: vec!["--root".to_owned(), text(root), "--run-root".to_owned(), text(run)],
+            ids: self.ids.clone(),
+        }
     }
 
     /// The directories of an image's layers, which are unpacked if they are not yet.

@@ -90,6 +90,11 @@ impl Failure for Error {
 }
 
 impl Bundle {
+    /// What `spec` describes, in a directory that need not have a file of it.
+    pub fn unwritten(directory: &Path, spec: Spec) -> Self {
+        Self { directory: directory.to_owned(), spec, ignored: Vec::new() }
+    }
+
     /// Writes `spec` into `directory`, which exists, replacing a specification of before whole.
     pub fn write(directory: &Path, spec: Spec) -> Result<Self, Error> {
         let path = directory.join("config.json");

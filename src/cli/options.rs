@@ -1,10 +1,12 @@
 //! The flags that `run` and `create` share, and what they mean.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
-use super::pull::image_for;
+use super::pull::{image_for, is_file, open_file};
 use super::{Context, grants, human};
-use crate::container::{Container, Create, HostConfig};
+use crate::container::{Config, Container, Create, Direct, HostConfig, Program};
+use crate::engine::wasm;
 use crate::error::{Failure, Kind};
 use crate::oci::Platform;
 use crate::snapshot;
@@ -144,6 +146,34 @@ pub fn create(options: &Options, typed: &[String], context: &Context) -> Result<
     let host = context.host()?;
     let chain = host.unpack(found.layers(), &Silent)?;
     Ok(host.containers()?.create(create, &found, &chain)?)
+}
+
+/// The program that runs without a container, if that is what was typed: a file of this machine, in the foreground,
+/// and no flag that only a container can have. Its terminal is the one that it is started from.
+pub fn direct(options: &Options, typed: &[String]) -> Result<Option<Direct>, Box<dyn Failure>> {
+    let (name, args) = typed.split_first().expect("the parser requires one");
+    let has_terminal = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let for_containers = options.name.is_some() || options.entrypoint.is_some();
+    if for_containers || (options.tty && !has_terminal()) || !is_file(name) {
+        return Ok(None);
+    }
+    let program = match &**name {
+        "-" => Program::Bytes(wasm::Source::read(std::io::stdin().lock())?),
+        path => Program::File(open_file(path)?),
+    };
+    // As a shell names a program: by the last part of its path.
+    let own = Path::new(name).file_name().map_or(name.clone(), |own| own.to_string_lossy().into_owned());
+    let Create { env, user, working_dir, hostname, host_config, .. } = meaning(options, name, args)?;
+    let config = Config {
+        hostname: hostname.unwrap_or_default(),
+        user: user.unwrap_or_default(),
+        env,
+        entrypoint: vec![own],
+        cmd: args.to_vec(),
+        working_dir: working_dir.unwrap_or_default(),
+        ..Config::default()
+    };
+    Ok(Some(Direct { name: name.clone(), program, config, host_config }))
 }
 
 /// A pull has shown its progress; the unpacking of what was here already is short.

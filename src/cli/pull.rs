@@ -139,18 +139,26 @@ impl Failure for NotAProgram {
     }
 }
 
-/// The bytes of a WebAssembly file, if `typed` is a path rather than a reference: it begins like one, or ends
-/// in `.wasm` and exists. `-` is the standard input.
-fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
+/// Whether `typed` is a program of this machine rather than a reference: a path, which begins like one, or ends in
+/// `.wasm` and exists; or `-`, the standard input.
+pub fn is_file(typed: &str) -> bool {
     let begins_like_one = ["/", "./", "../", ".\\", "..\\"].iter().any(|prefix| typed.starts_with(prefix));
-    let is_one = typed.ends_with(".wasm") && std::path::Path::new(typed).is_file();
-    if typed != "-" && !begins_like_one && !is_one {
+    typed == "-" || begins_like_one || (typed.ends_with(".wasm") && std::path::Path::new(typed).is_file())
+}
+
+/// The file at `path`, which was named to be run.
+pub fn open_file(path: &str) -> Result<std::fs::File, Box<dyn Failure>> {
+    Ok(std::fs::File::open(path).map_err(|source| Unreadable { path: path.to_owned(), source })?)
+}
+
+/// The bytes of a WebAssembly file, if `typed` is one.
+fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
+    if !is_file(typed) {
         return Ok(None);
     }
-    let unreadable = |source| Unreadable { path: typed.to_owned(), source };
     let read = match typed {
         "-" => wasm::Source::read(std::io::stdin().lock()),
-        path => wasm::Source::read(std::fs::File::open(path).map_err(unreadable)?),
+        path => wasm::Source::read(open_file(path)?),
     };
     let source = read.map_err(|source| NotAProgram { path: typed.to_owned(), source })?;
     Ok(Some(source.into_bytes()))

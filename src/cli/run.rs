@@ -1,4 +1,4 @@
-//! `wherry run`: create and start a container, and stay with it unless told otherwise.
+//! `wherry run`: create and start a container, and stay with it unless told otherwise; or run a file without one.
 
 #[cfg(not(target_os = "linux"))]
 pub use direct::{Args, run};
@@ -18,7 +18,12 @@ mod isolated {
     use crate::error::{Failure, Kind, tolerate};
     use crate::task::{self, Attachment, End, relay};
 
-    /// Create and run a new container
+    /// Create and run a new container, or run a WebAssembly file
+    ///
+    /// A WebAssembly file of this machine (a path, or - for the standard input) that stays in the foreground runs
+    /// without a container: behind the same walls and with the same flags for what it may do, but on the streams and
+    /// the terminal of the caller, and with nothing left of it afterwards. With --detach, --name or --entrypoint it
+    /// gets a container like an image.
     #[derive(Debug, clap::Args)]
     #[command(after_help = "Examples:
   wherry run --rm alpine echo hello
@@ -55,6 +60,12 @@ mod isolated {
             return Err((125, NoTerminal.into()));
         }
         let general = |failure| (125, failure);
+        if !args.detach
+            && let Some(program) = options::direct(&args.options, &args.image).map_err(general)?
+        {
+            let host = context.host().map_err(|e| (125, e.into()))?;
+            return host.places().run(&program).map_err(|error| (125, error.into()));
+        }
         let made = options::create(&args.options, &args.image, context).map_err(general)?;
         let options = StartOptions { attached: !args.detach, size: terminal_size() };
         let containers = context.host().map_err(|e| (125, e.into()))?.containers().map_err(|e| (125, e.into()))?;

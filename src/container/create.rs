@@ -3,13 +3,14 @@
 //! The directory is made first and the record last, in one transaction that also takes the name: killed
 //! anywhere between, there is no container, and a directory that the next removal sweeps.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Config, Container, Error, HostConfig, Prepared, Record, Status, Store, io, name};
+use super::{Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, io, name};
 use crate::engine::linux::entry::{Entry, Tree};
 use crate::engine::wasm::grant::Grants;
 use crate::engine::{Engine, wasm};
@@ -17,6 +18,7 @@ use crate::error::tolerate;
 use crate::image::Image;
 use crate::snapshot::{Chain, Rootfs};
 use crate::sys::lock::FileLock;
+use crate::sys::process::{clone, reap};
 
 /// What is asked for, where it differs from what the image says.
 #[derive(Clone, Debug, Default)]
@@ -132,21 +134,57 @@ impl Store {
     fn compile(&self, entry: rustix::io::Result<Entry>, config: &Config, image: &str) -> Result<wasm::Compiled, Error> {
         let opened = entry.map(|entry| entry.file).map_err(std::io::Error::from);
         let file = io("open the WebAssembly program", Path::new(program(config)?), opened)?;
-        let failed = |source| Error::Wasm { program: image.to_owned(), source };
-        let source = wasm::Source::read(file).map_err(failed)?;
-        let above = self.places.wasm_cache.parent().unwrap_or(&self.places.wasm_cache);
-        io("create", above, std::fs::create_dir_all(above))?;
-        let cache = &self.places.wasm_cache;
-        match wasm::lookup(cache, &source).map_err(failed)? {
-            Some(compiled) => Ok(compiled),
-            None => wasm::compile(cache, &source).map_err(failed),
-        }
+        self.places.compiled(&file, image)
     }
 
     /// Keeps directories that have no record yet from being swept.
     fn hold_directories(&self) -> Result<FileLock, Error> {
         let lock = FileLock::shared(&self.places.containers.join(".lock"));
         lock.map_err(|source| Error::Sys { what: "lock the containers' directory", source })
+    }
+}
+
+impl Places {
+    /// The compiled form of the Wasm program in `file`, which is called `name`; compiled now if it was not yet.
+    pub(super) fn compiled(&self, file: &File, name: &str) -> Result<wasm::Compiled, Error> {
+        let failed = |source| Error::Wasm { program: name.to_owned(), source };
+        let cache = self.cache()?;
+        let identity = wasm::Identity::of(file);
+        if let Some(identity) = &identity
+            && let Some(compiled) = wasm::recall(cache, identity).map_err(failed)?
+        {
+            return Ok(compiled);
+        }
+        let compiled = self.compiled_of(&wasm::Source::read(file).map_err(failed)?, name)?;
+        if let Some(identity) = &identity {
+            wasm::remember(cache, identity, &compiled).map_err(failed)?;
+        }
+        Ok(compiled)
+    }
+
+    /// The same of a program that is in memory.
+    pub(super) fn compiled_of(&self, source: &wasm::Source, name: &str) -> Result<wasm::Compiled, Error> {
+        let failed = |source| Error::Wasm { program: name.to_owned(), source };
+        let cache = self.cache()?;
+        if let Some(compiled) = wasm::lookup(cache, source).map_err(failed)? {
+            return Ok(compiled);
+        }
+        // In a child, for the compiler leaves threads behind, and this process is going to be cloned.
+        let child = clone(0, None, || i32::from(wasm::compile(cache, source).is_err()));
+        let compiled = child.and_then(|child| reap(child.pidfd.as_fd()));
+        compiled.map_err(|source| Error::Sys { what: "compile the WebAssembly program", source })?;
+        match wasm::lookup(cache, source).map_err(failed)? {
+            Some(compiled) => Ok(compiled),
+            // It fails once more, and this time says why.
+            None => wasm::compile(cache, source).map_err(failed),
+        }
+    }
+
+    /// The directory of compiled code, which can be made now.
+    fn cache(&self) -> Result<&Path, Error> {
+        let above = self.wasm_cache.parent().unwrap_or(&self.wasm_cache);
+        io("create", above, std::fs::create_dir_all(above))?;
+        Ok(&self.wasm_cache)
     }
 }
 

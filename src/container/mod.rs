@@ -12,6 +12,7 @@
 //! the next container is removed.
 
 mod create;
+mod direct;
 mod files;
 mod name;
 mod record;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use create::Create;
+pub use direct::{Direct, Program};
 pub use record::{Config, HostConfig, Record};
 pub use signal::{InvalidSignal, number as signal_number};
 pub use start::{StartOptions, parse_bind};
@@ -128,6 +130,8 @@ pub enum Error {
     Cgroup(#[from] cgroup::Error),
     #[error("cannot run {program}")]
     Wasm { program: String, source: engine::wasm::Error },
+    #[error("cannot run {program}")]
+    Run { program: String, source: engine::linux::Error },
     #[error("cannot start container {name}")]
     Start { name: String, source: task::Error },
     #[error(transparent)]
@@ -154,6 +158,7 @@ impl Failure for Error {
             Self::Bundle(source) => source.kind(),
             Self::Cgroup(source) => source.kind(),
             Self::Wasm { source, .. } => source.kind(),
+            Self::Run { source, .. } => source.kind(),
             Self::Start { source, .. } | Self::Task(source) => source.kind(),
         }
     }
@@ -169,6 +174,7 @@ impl Failure for Error {
             Self::Snapshot(source) => source.hint(),
             Self::Image(source) => source.hint(),
             Self::Wasm { source, .. } => source.hint(),
+            Self::Run { source, .. } => source.hint(),
             Self::Start { source, .. } | Self::Task(source) => source.hint(),
             _ => None,
         }

@@ -89,6 +89,13 @@ pub struct HostConfig {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
+impl Config {
+    /// The program and all its arguments.
+    pub fn command(&self) -> Vec<String> {
+        [&self.entrypoint[..], &self.cmd].concat()
+    }
+}
+
 impl Record {
     pub(super) fn parse(row: &ContainerRow) -> Result<Self, Error> {
         #[derive(Deserialize)]
@@ -120,7 +127,7 @@ impl Record {
 
     /// The program and all its arguments.
     pub fn command(&self) -> Vec<String> {
-        [&self.config.entrypoint[..], &self.config.cmd].concat()
+        self.config.command()
     }
 
     /// The first twelve digits of the id, as shown.

@@ -1,10 +1,10 @@
 //! `start`: the record becomes a bundle, the bundle a task.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Container, Error, Record, Status, Store, files, io, user};
+use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io, user};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
 use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
@@ -39,7 +39,9 @@ impl Store {
             Some(prepared) => prepared.clone(),
             None => Arc::new(self.prepare(record)?),
         };
-        let intent = self.intent(container, &prepared.root)?;
+        let files = self.files_of(container)?;
+        let intent = self.places.intent(&Asked::of(record), files, Some(prepared.root.as_fd()))?;
+        let intent = Intent { cgroup: self.places.cgroup(&record.id)?, ..intent };
         Bundle::write(&container.directory, bundle::spec(&intent))?;
         let orders = self.orders(container, options);
         let launched = task::launch(&orders, Some(prepared.root.as_fd()), prepared.program.as_ref().map(AsFd::as_fd));
@@ -67,41 +69,75 @@ impl Store {
         }
     }
 
-    fn intent(&self, container: &Container, root: &OwnedFd) -> Result<Intent, Error> {
-        let Record { id, config, host_config, engine, .. } = &container.record;
-        let network = if host_config.network_mode == "host" { Network::Host } else { Network::None };
-        let who = user::resolve(root.as_fd(), &config.user)?;
-        let last_group = match &self.places.ids {
+    /// The files that a Linux container gets from us.
+    fn files_of(&self, container: &Container) -> Result<Vec<Bind>, Error> {
+        let record = &container.record;
+        match record.engine {
+            Engine::Linux => files::write(&container.directory, record, network(&record.host_config)),
+            Engine::Wasm => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What a container's specification is made of, recorded or not.
+pub(super) struct Asked<'a> {
+    pub config: &'a Config,
+    pub host_config: &'a HostConfig,
+    pub engine: Engine,
+}
+
+impl<'a> Asked<'a> {
+    fn of(record: &'a Record) -> Self {
+        Self { config: &record.config, host_config: &record.host_config, engine: record.engine }
+    }
+}
+
+fn network(host_config: &HostConfig) -> Network {
+    if host_config.network_mode == "host" { Network::Host } else { Network::None }
+}
+
+impl Places {
+    /// What is meant by what was asked for, with `files` of ours, in the root filesystem `root` if there is one; without
+    /// a cgroup.
+    pub(super) fn intent(
+        &self,
+        asked: &Asked<'_>,
+        files: Vec<Bind>,
+        root: Option<BorrowedFd<'_>>,
+    ) -> Result<Intent, Error> {
+        let Asked { config, host_config, engine } = asked;
+        let who = user::resolve(root, &config.user)?;
+        let last_group = match &self.ids {
             None => user::MAX_ID,
             Some(ids) => user::check_mapped(&who.user, ids).map(|()| (ids.groups - 1).min(user::MAX_ID))?,
         };
         let mut binds: Vec<Bind> = host_config.binds.iter().map(|b| parse_bind(b)).collect();
-        match engine {
-            Engine::Linux => binds.extend(files::write(&container.directory, &container.record, network)?),
-            Engine::Wasm => check_grants(&binds)?,
+        if *engine == Engine::Wasm {
+            check_grants(&binds)?;
         }
+        binds.extend(files);
         let capabilities = capabilities(&host_config.cap_add, &host_config.cap_drop)?;
         let security = |option: &str| host_config.security_opt.iter().any(|o| o == option);
         let docker = || bundle::seccomp::native().map(|arch| bundle::seccomp::default_profile(&capabilities, arch));
         let profile = || if *engine == Engine::Wasm { wall::written() } else { docker() };
         Ok(Intent {
-            args: container.record.command(),
-            env: environment(&container.record, &who.home),
+            args: config.command(),
+            env: environment(config, *engine, &who.home),
             cwd: PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir }),
             user: who.user,
             terminal: config.tty,
             hostname: config.hostname.clone(),
             readonly_rootfs: host_config.readonly_rootfs,
             binds,
-            network,
+            network: network(host_config),
             no_new_privileges: *engine == Engine::Wasm
                 || security("no-new-privileges")
                 || security("no-new-privileges:true"),
             seccomp: if security("seccomp=unconfined") { None } else { profile() },
             // A Wasm program makes no system calls of its own; its engine needs no privilege.
             capabilities: if *engine == Engine::Wasm { Default::default() } else { capabilities },
-            cgroup: self.cgroup(id)?,
-            rootless: self.places.ids.is_some(),
+            cgroup: None,
+            rootless: self.ids.is_some(),
             last_group,
             blind: *engine == Engine::Wasm,
             annotations: host_config.annotations.clone().into_iter().collect(),
@@ -109,8 +145,8 @@ impl Store {
     }
 
     /// Where the container's cgroup is to be. An ordinary user has one where groups are delegated to them.
-    fn cgroup(&self, id: &str) -> Result<Option<PathBuf>, Error> {
-        if self.places.ids.is_none() {
+    pub(super) fn cgroup(&self, id: &str) -> Result<Option<PathBuf>, Error> {
+        if self.ids.is_none() {
             return Ok(Some(Path::new("/wherry").join(id)));
         }
         match Hierarchies::detect() {
@@ -122,16 +158,16 @@ impl Store {
 }
 
 /// The program's variables, in Docker's order. A Wasm program gets what was asked for and nothing else.
-fn environment(record: &Record, home: &str) -> Vec<String> {
-    if record.engine == Engine::Wasm {
-        return record.config.env.clone();
+fn environment(config: &Config, engine: Engine, home: &str) -> Vec<String> {
+    if engine == Engine::Wasm {
+        return config.env.clone();
     }
-    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
-    if record.config.tty {
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
+    if config.tty {
         env.push("TERM=xterm".to_owned());
     }
     let named = |env: &[String], name: &str| env.iter().position(|v| v.split('=').next() == Some(name));
-    for variable in &record.config.env {
+    for variable in &config.env {
         let name = variable.split('=').next().unwrap_or_default();
         match named(&env, name) {
             Some(at) => env[at].clone_from(variable),

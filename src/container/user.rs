@@ -66,10 +66,12 @@ pub(super) struct Resolved {
     pub home: String,
 }
 
-/// Who `typed` (`user[:group]`, names or numbers, or nothing for root) is in the root filesystem `root`.
-pub(super) fn resolve(root: BorrowedFd<'_>, typed: &str) -> Result<Resolved, InvalidUser> {
-    let passwd = read(root, "etc/passwd")?;
-    let group = if typed.is_empty() { String::new() } else { read(root, "etc/group")? };
+/// Who `typed` (`user[:group]`, names or numbers, or nothing for root) is in the root filesystem `root`. Without one
+/// there are no names.
+pub(super) fn resolve(root: Option<BorrowedFd<'_>>, typed: &str) -> Result<Resolved, InvalidUser> {
+    let file = |name| root.map_or(Ok(String::new()), |root| read(root, name));
+    let passwd = file("etc/passwd")?;
+    let group = if typed.is_empty() { String::new() } else { file("etc/group")? };
     resolve_in(&passwd, &group, typed)
 }
 
@@ -214,16 +216,16 @@ mod tests {
         use std::os::fd::AsFd;
         let root = tempfile::tempdir().unwrap();
         let handle = std::fs::File::open(root.path()).unwrap();
-        assert_eq!(resolve(handle.as_fd(), "").unwrap().user, User::default(), "no file at all");
+        assert_eq!(resolve(Some(handle.as_fd()), "").unwrap().user, User::default(), "no file at all");
         std::fs::create_dir(root.path().join("etc")).unwrap();
         let passwd = root.path().join("etc/passwd");
         rustix::fs::mknodat(rustix::fs::CWD, &passwd, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-        assert!(resolve(handle.as_fd(), "").unwrap_err().to_string().contains("regular file"));
+        assert!(resolve(Some(handle.as_fd()), "").unwrap_err().to_string().contains("regular file"));
         std::fs::remove_file(&passwd).unwrap();
         std::fs::File::create(&passwd).unwrap().set_len(MAX_ACCOUNT_FILE + 1).unwrap();
-        assert!(resolve(handle.as_fd(), "").unwrap_err().to_string().contains("more than"));
+        assert!(resolve(Some(handle.as_fd()), "").unwrap_err().to_string().contains("more than"));
         std::fs::remove_file(&passwd).unwrap();
         std::os::unix::fs::symlink("/etc/shadow-of-the-host", &passwd).unwrap();
-        assert_eq!(resolve(handle.as_fd(), "").unwrap().home, "/", "a link is followed inside of the root only");
+        assert_eq!(resolve(Some(handle.as_fd()), "").unwrap().home, "/", "a link is followed inside of the root only");
     }
 }

@@ -60,6 +60,17 @@ impl PrivateDir {
         named(file.sync_all(), || format!("fsync({temporary:?})"))
     }
 
+    /// Lets `name` be another name of the file `of`, and of no other any more.
+    pub fn link(&self, of: &str, name: &str) -> Result<()> {
+        match self.0.link(of, name) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove(name)?;
+                self.0.link(of, name)
+            }
+            other => other,
+        }
+    }
+
     /// Removes `name`; false when there was none.
     pub fn remove(&self, name: &str) -> Result<bool> {
         match self.0.remove(name) {
@@ -107,7 +118,7 @@ mod handles {
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
-    use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, unlinkat};
+    use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, linkat, mkdirat, openat, renameat, unlinkat};
 
     use super::super::{Result, named};
     use super::refused;
@@ -150,6 +161,11 @@ mod handles {
 
         pub fn rename(&self, from: &str, to: &str) -> Result<()> {
             named(renameat(&self.fd, from, &self.fd, to), || format!("renameat({from:?}, {to:?})"))
+        }
+
+        pub fn link(&self, of: &str, name: &str) -> Result<()> {
+            let linked = linkat(&self.fd, of, &self.fd, name, AtFlags::empty());
+            named(linked, || format!("linkat({of:?}, {name:?})"))
         }
 
         pub fn remove(&self, name: &str) -> Result<()> {
@@ -214,6 +230,11 @@ mod paths {
             named(done, || format!("rename({from:?}, {to:?})"))
         }
 
+        pub fn link(&self, of: &str, name: &str) -> Result<()> {
+            let linked = std::fs::hard_link(self.path.join(of), self.path.join(name));
+            named(linked, || format!("link({of:?}, {name:?})"))
+        }
+
         pub fn remove(&self, name: &str) -> Result<()> {
             named(std::fs::remove_file(self.path.join(name)), || format!("remove({name:?})"))
         }
@@ -249,14 +270,17 @@ mod tests {
 
     #[test]
     fn what_was_put_is_got_and_removed() {
-        let (_parent, dir) = dir();
+        let (parent, dir) = dir();
         assert!(dir.get("a").unwrap().is_none());
         dir.put("a", |file| file.write_all(b"one")).unwrap();
         dir.put("a", |file| file.write_all(b"two")).unwrap();
         let mut text = String::new();
         dir.get("a").unwrap().unwrap().as_file().read_to_string(&mut text).unwrap();
         assert_eq!(text, "two");
+        dir.put("b", |file| file.write_all(b"other")).unwrap();
+        dir.link("a", "b").unwrap();
         assert!(dir.remove("a").unwrap());
+        assert_eq!(std::fs::read(parent.path().join("private/b")).unwrap(), b"two");
         assert!(!dir.remove("a").unwrap());
     }
 

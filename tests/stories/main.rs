@@ -32,6 +32,7 @@ mod run;
 mod support;
 mod survive;
 mod wasm;
+mod wasm_direct;
 // The attempts are system calls of x86_64, by number.
 #[cfg(target_arch = "x86_64")]
 mod wasm_escape;

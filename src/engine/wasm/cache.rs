@@ -5,6 +5,7 @@
 //!   <key>                        one compiled program; replaced by rename, never changed
 //!     0        ELF               what wasmtime made; mapped from offset 0
 //!     length   trailer           "WHERRYWASM000001", kind, CRC-32 of the ELF, its length, the key
+//!   seen-<identity>              another name of an entry: the file that it was made of, unchanged since
 //!   .<key>.<pid>.<n>             being written
 //! ```
 //!
@@ -12,14 +13,20 @@
 //! is never out of date, only unused. The trailer is not a defence against an enemy, who cannot write
 //! here: it tells a truncated or rotten file from a good one before it is executed. Such an entry
 //! counts as missing.
+//!
+//! Hashing a program at each start costs more than all the rest of the start does. A program that is a file is
+//! found by what the kernel says of that file instead ([`Identity`]), and then neither it nor the code is read
+//! through: the code's length and trailer are still looked at, its checksum was when the name was made.
 
 use std::fs::File;
+use std::io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied, TooManyLinks, Unsupported};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
 use sha2::{Digest as _, Sha256};
 
+use super::identity::Identity;
 use super::view::Board;
 use super::{Error, Kind, Source};
 use crate::sys;
@@ -34,6 +41,7 @@ pub struct Compiled {
     pub(super) file: PrivateFile,
     pub(super) kind: Kind,
     pub(super) board: Board,
+    key: Key,
 }
 
 impl Compiled {
@@ -60,7 +68,7 @@ impl Compiled {
         let refused = |source: io::Error| Error::Load { source: source.into() };
         let file = PrivateFile::inherited(fd).map_err(|error| Error::Load { source: error.into() })?;
         let trailer = Trailer::of(file.as_file()).map_err(refused)?.ok_or_else(|| refused(damaged()))?;
-        Ok(Self { file, kind: trailer.kind, board: Board::default() })
+        Ok(Self { file, kind: trailer.kind, board: Board::default(), key: trailer.key })
     }
 }
 
@@ -79,6 +87,7 @@ pub(super) struct Cache {
 }
 
 /// A program and everything else that its compiled code depends on, as one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key([u8; 32]);
 
 impl Key {
@@ -87,7 +96,7 @@ impl Key {
     }
 
     fn name(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 }
 
@@ -105,12 +114,36 @@ impl Cache {
         };
         let trailer = verified(file.as_file(), key)
             .map_err(|source| self.failed(sys::Error { call: format!("read({:?})", key.name()), source }))?;
-        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default() }))
+        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default(), key: trailer.key }))
+    }
+
+    /// The code made of the file `of`; `None` when it has not been remembered as it is now.
+    pub(super) fn recall(&self, of: &Identity) -> Result<Option<Compiled>, Error> {
+        let name = seen(of);
+        let Some(file) = self.dir.get(&name).map_err(|source| self.failed(source))? else {
+            return Ok(None);
+        };
+        let trailer = Trailer::of(file.as_file())
+            .map_err(|source| self.failed(sys::Error { call: format!("read({name:?})"), source }))?;
+        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default(), key: trailer.key }))
+    }
+
+    /// Remembers that `compiled`, which was verified, was made of the file `of`.
+    pub(super) fn remember(&self, of: &Identity, compiled: &Compiled) -> Result<(), Error> {
+        match self.dir.link(&compiled.key.name(), &seen(of)) {
+            // The entry has gone since, or the filesystem gives a file one name only.
+            Err(error) if matches!(error.source.kind(), NotFound | PermissionDenied | Unsupported | TooManyLinks) => {
+                Ok(())
+            }
+            // Somebody else has just remembered the same.
+            Err(error) if error.source.kind() == AlreadyExists => Ok(()),
+            linked => linked.map_err(|source| self.failed(source)),
+        }
     }
 
     /// Keeps `code` under `key`, and opens it.
     pub(super) fn put(&self, key: &Key, kind: Kind, code: &[u8]) -> Result<Compiled, Error> {
-        let trailer = Trailer { kind, crc: crc_of(code), length: code.len() as u64, key: key.0 };
+        let trailer = Trailer { kind, crc: crc_of(code), length: code.len() as u64, key: *key };
         let write = |file: &mut File| {
             file.write_all(code)?;
             file.write_all(&trailer.to_bytes())
@@ -118,7 +151,7 @@ impl Cache {
         self.dir.put(&key.name(), write).map_err(|source| self.failed(source))?;
         let gone = || sys::Error { call: format!("openat({:?})", key.name()), source: io::ErrorKind::NotFound.into() };
         let file = self.dir.get(&key.name()).and_then(|file| file.ok_or_else(gone));
-        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind, board: Board::default() })
+        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind, board: Board::default(), key: *key })
     }
 
     fn failed(&self, source: sys::Error) -> Error {
@@ -126,12 +159,20 @@ impl Cache {
     }
 }
 
+fn seen(identity: &Identity) -> String {
+    format!("seen-{}", hex(&identity.digest))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What stands at the end of an entry.
 struct Trailer {
     kind: Kind,
     crc: u32,
     length: u64,
-    key: [u8; 32],
+    key: Key,
 }
 
 impl Trailer {
@@ -145,7 +186,7 @@ impl Trailer {
         bytes.extend(kind.to_le_bytes());
         bytes.extend(self.crc.to_le_bytes());
         bytes.extend(self.length.to_le_bytes());
-        bytes.extend(self.key);
+        bytes.extend(self.key.0);
         bytes
     }
 
@@ -160,7 +201,7 @@ impl Trailer {
             _ => return None,
         };
         let (crc, length) = (u32::from_le_bytes(*crc), u64::from_le_bytes(*length));
-        Some(Self { kind, crc, length, key: *rest.first_chunk()? })
+        Some(Self { kind, crc, length, key: Key(*rest.first_chunk()?) })
     }
 
     /// The trailer of a whole entry; `None` when the file is not as long as it says, or has none.
@@ -175,7 +216,7 @@ impl Trailer {
 }
 
 fn verified(mut file: &File, key: &Key) -> io::Result<Option<Trailer>> {
-    let Some(trailer) = Trailer::of(file)?.filter(|trailer| trailer.key == key.0) else { return Ok(None) };
+    let Some(trailer) = Trailer::of(file)?.filter(|trailer| trailer.key == *key) else { return Ok(None) };
     file.rewind()?;
     let crc = crc_of_all(file.take(trailer.length))?;
     Ok((crc == trailer.crc).then_some(trailer))

@@ -6,8 +6,20 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::cache::{Cache, Compiled, Key};
+use super::identity::Identity;
 use super::settings::{compiler, fingerprint};
 use super::{Error, Kind, Source, cause, cause_with_names, offer};
+
+/// The compiled code of the program in a file, if that was [`remember`]ed and has not changed since. Nothing of the
+/// file is read.
+pub fn recall(cache: &Path, file: &Identity) -> Result<Option<Compiled>, Error> {
+    Cache::open(cache)?.recall(file)
+}
+
+/// Lets [`recall`] find `compiled`: the code of the program that was read from a file after `file` was taken of it.
+pub fn remember(cache: &Path, file: &Identity, compiled: &Compiled) -> Result<(), Error> {
+    if file.is_settled() { Cache::open(cache)?.remember(file, compiled) } else { Ok(()) }
+}
 
 /// The compiled code of `source`, from `cache` if it is there.
 pub fn lookup(cache: &Path, source: &Source) -> Result<Option<Compiled>, Error> {

@@ -29,6 +29,7 @@ mod cache;
 mod compile;
 pub mod grant;
 mod host;
+mod identity;
 mod offer;
 mod program;
 mod serve;
@@ -43,7 +44,8 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use compile::{compile, lookup};
+pub use compile::{compile, lookup, recall, remember};
+pub use identity::Identity;
 pub use program::{Invocation, Limits, Preopen, Program, load, run, run_with};
 pub use sniff::{Kind, MAX_WASM_BYTES, Source, begins, sniff};
 pub use stdio::Stdio;

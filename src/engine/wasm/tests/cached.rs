@@ -140,6 +140,41 @@ fn only_compiled_code_can_be_inherited() {
 }
 
 #[test]
+fn a_file_that_was_seen_is_known_again_until_it_changes() {
+    let place = Place::new();
+    let old = Identity::of(&File::open("/bin/sh").unwrap()).unwrap();
+    assert!(old.is_settled() && recall(&place.cache(), &old).unwrap().is_none());
+    remember(&place.cache(), &old, &place.compile().unwrap()).unwrap();
+    let known = recall(&place.cache(), &old).unwrap().expect("remembered");
+    assert_eq!(known.kind(), place.source.kind());
+    load(known).unwrap();
+
+    let path = place.directory.path().join("program");
+    let of = || Identity::of(&File::open(&path).unwrap()).unwrap();
+    std::fs::write(&path, "one").unwrap();
+    let new = of();
+    remember(&place.cache(), &new, &place.compile().unwrap()).unwrap();
+    assert!(recall(&place.cache(), &new).unwrap().is_none(), "what changes now may change again unseen");
+    std::fs::write(&path, "longer").unwrap();
+    assert_ne!(of(), new);
+    assert_eq!(Identity::of(&File::open("/dev/null").unwrap()), None);
+}
+
+#[test]
+fn a_file_is_known_by_code_that_is_whole() {
+    let place = Place::new();
+    let old = Identity::of(&File::open("/bin/sh").unwrap()).unwrap();
+    let compiled = place.compile().unwrap();
+    let entry = place.entry();
+    remember(&place.cache(), &old, &compiled).unwrap();
+    let half = std::fs::metadata(&entry).unwrap().len() / 2;
+    File::options().write(true).open(&entry).unwrap().set_len(half).unwrap();
+    assert!(recall(&place.cache(), &old).unwrap().is_none());
+    remember(&place.cache(), &old, &place.compile().unwrap()).unwrap();
+    assert!(recall(&place.cache(), &old).unwrap().is_some(), "the name is of the new code");
+}
+
+#[test]
 fn many_may_compile_the_same_at_once() {
     let place = Place::new();
     thread::scope(|scope| {
