@@ -47,9 +47,9 @@ pub struct Options {
     /// Use the image for this platform, such as linux/arm64 or wasi/wasm
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Connect the container to a network
-    #[arg(long, visible_alias = "net", default_value = "none", value_parser = ["none", "host"])]
-    network: String,
+    /// Connect the container to a network [default: none; host if --allow-net or --allow-listen is used]
+    #[arg(long, visible_alias = "net", value_parser = ["none", "host"])]
+    network: Option<String>,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
@@ -198,7 +198,7 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
         stop_signal: options.stop_signal.clone(),
         labels: options.label.iter().map(|l| human::key_value(l)).collect(),
         host_config: HostConfig {
-            network_mode: options.network.clone(),
+            network_mode: options.network.clone().unwrap_or_default(),
             binds: options.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?,
             auto_remove: options.rm,
             readonly_rootfs: options.read_only,

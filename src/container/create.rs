@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, io, name};
+use super::{Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name};
 use crate::engine::linux::entry::{Entry, Tree};
-use crate::engine::wasm::grant::Grants;
 use crate::engine::{Engine, wasm};
 use crate::error::tolerate;
 use crate::image::Image;
@@ -72,7 +71,7 @@ impl Store {
 
     fn fill(
         &self,
-        create: Create,
+        mut create: Create,
         image: &Image,
         chain: &Chain,
         id: &str,
@@ -90,8 +89,7 @@ impl Store {
         // A program that is not there is for the Linux engine to miss, in Docker's words.
         let magic = entry.as_ref().map_or(&[][..], |entry| &entry.magic);
         let engine = Engine::pick(image.platform().is_wasm(), magic);
-        let annotations = &create.host_config.annotations;
-        Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
+        granted::settle(&mut create.host_config, engine)?;
         let program = match engine {
             Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.

@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::start::Asked;
-use super::{Config, Error, HostConfig, Places};
+use super::{Config, Error, HostConfig, Places, granted};
 use crate::bundle::{self, Bundle};
 use crate::engine::linux::{self, Options, Request, Stdio};
 use crate::engine::{Engine, wasm};
@@ -59,7 +59,9 @@ impl Places {
             Program::File(file) => self.compiled(file, &direct.name)?,
             Program::Bytes(source) => self.compiled_of(source, &direct.name)?,
         };
-        let asked = Asked { config: &direct.config, host_config: &direct.host_config, engine: Engine::Wasm };
+        let mut host_config = direct.host_config.clone();
+        granted::settle(&mut host_config, Engine::Wasm)?;
+        let asked = Asked { config: &direct.config, host_config: &host_config, engine: Engine::Wasm };
         let intent = self.intent(&asked, Vec::new(), None)?;
         // The directory is only what relative paths in the bundle would begin at, and there are none.
         let bundle = Bundle::unwritten(Path::new("/"), bundle::spec(&intent));

@@ -14,6 +14,7 @@
 mod create;
 mod direct;
 mod files;
+mod granted;
 mod name;
 mod record;
 mod remove;
@@ -118,6 +119,10 @@ pub enum Error {
     Capability(#[from] bundle::InvalidCapability),
     #[error(transparent)]
     Grant(#[from] engine::wasm::grant::Invalid),
+    #[error("grants (wherry.*) are for WebAssembly programs, and this one is not")]
+    GrantsToLinux,
+    #[error("network access was granted to a container without a network")]
+    GrantsWithoutNetwork,
     #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
@@ -144,6 +149,7 @@ impl Failure for Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
+            Self::GrantsToLinux | Self::GrantsWithoutNetwork => Kind::InvalidArgument,
             Self::WrongStatus { .. } => Kind::FailedPrecondition,
             Self::Record { .. } => Kind::DataLoss,
             Self::NewerRecord { .. } => Kind::Unsupported,
@@ -169,6 +175,7 @@ impl Failure for Error {
             Self::NotADirectory { .. } => {
                 Some("WASI grants directories; give the directory that the file is in".into())
             }
+            Self::GrantsWithoutNetwork => Some("leave `--network none` out, or use `--network host`".into()),
             Self::User(source) => source.hint(),
             Self::State(source) => source.hint(),
             Self::Snapshot(source) => source.hint(),

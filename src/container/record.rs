@@ -71,7 +71,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {
-    /// `none` or `host`.
+    /// `none` or `host`; empty until it is decided at create.
     pub network_mode: String,
     /// `source:destination[:ro]`.
     pub binds: Vec<String>,

@@ -74,6 +74,7 @@ pub fn grants(spec: &Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
         preopens: preopens.collect(),
         limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()) },
         grants: wasm::grant::Grants::parse(annotations)?,
+        names: wasm::Names::default(),
     })
 }
 

@@ -80,13 +80,15 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
     };
     let env = image.config().config.env.iter().chain(&args.env);
     let annotations = args.grants.annotations(&[], &[]);
-    let invocation = Invocation {
+    let mut invocation = Invocation {
         args: command,
         env: env.filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         preopens: args.volume.iter().map(|v| preopen(v)).collect::<Result<_, _>>()?,
         limits: Limits::default(),
+        names: wasm::Names::default(),
         grants: Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
     };
+    invocation.read_names()?;
     Ok(wasm::run(wasm::load(compiled)?, invocation)?)
 }
 

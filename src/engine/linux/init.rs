@@ -37,7 +37,7 @@ pub(super) fn main(
     if let Err(end) = stage::begin().and_then(|()| stage::enter_cgroup(entrance)) {
         return report(end, &socket);
     }
-    let loaded = match isolate(&plan, root, stdio, &socket, wasm, &options) {
+    let loaded = match isolate(&plan, root, stdio, &socket, wasm.map(|wasm| (wasm, bundle.spec())), &options) {
         Ok(loaded) => loaded,
         Err(end) => return report(end, &socket),
     };
@@ -57,7 +57,7 @@ pub(super) fn main(
     let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created);
     let ready = ready.and_then(|()| match loaded {
         None => drop_privileges(&plan.process, &socket).map(|()| None),
-        Some(program) => wall_in(&plan.process, program, bundle.spec(), &socket).map(Some),
+        Some(loaded) => wall_in(&plan.process, loaded, bundle.spec(), &socket).map(Some),
     });
     match ready {
         Ok(Some((program, invocation))) => {
@@ -72,12 +72,11 @@ pub(super) fn main(
 /// Raises the walls around a Wasm program, and takes from this process what is left of its rights.
 fn wall_in(
     plan: &ProcessPlan,
-    program: wasm::Program,
+    (program, invocation): (wasm::Program, wasm::Invocation),
     spec: &Spec,
     socket: &OwnedFd,
 ) -> Done<(wasm::Program, wasm::Invocation)> {
     let refused = |error: &dyn std::error::Error| End::Failed(Failed::in_words(error));
-    let invocation = crate::engine::grants(spec).map_err(|error| refused(&error))?;
     let wall = Wall::around(&program, &invocation);
     wall.shut_out().map_err(|error| refused(&error))?;
     drop_privileges(plan, socket)?;
@@ -109,11 +108,11 @@ fn isolate(
     root: Option<OwnedFd>,
     stdio: Stdio,
     socket: &OwnedFd,
-    wasm: Option<wasm::Compiled>,
+    wasm: Option<(wasm::Compiled, &Spec)>,
     options: &Options,
-) -> Done<Option<wasm::Program>> {
+) -> Done<Option<(wasm::Program, wasm::Invocation)>> {
     users(plan, socket)?;
-    close_foreign(plan, root.as_ref(), &stdio, socket, wasm.as_ref(), options)?;
+    close_foreign(plan, root.as_ref(), &stdio, socket, wasm.as_ref().map(|(compiled, _)| compiled), options)?;
     let proc = step(Procfs::ours(), "find the host's procfs")?;
     about_itself(&plan.process, &proc, options)?;
     // Until here its files in /proc had to be its own.
@@ -134,7 +133,7 @@ fn isolate(
     let has_terminal = matches!(stdio, Stdio::Terminal(_));
     let terminal = stream::connect(stdio, root.as_fd(), !plan.hosts_wasm, socket)?;
     // Loaded while the compile cache's file can be read, before the filter and the limits apply.
-    let program = wasm.map(wasm::load).transpose().map_err(|e| End::Failed(Failed::in_words(&e)))?;
+    let program = wasm.map(|(compiled, spec)| load(compiled, spec)).transpose()?;
     wait_for(socket, &ToInit::Joined)?;
     if options.outlive {
         stage::die_with_parent(false)?;
@@ -174,6 +173,15 @@ fn isolate(
     }
     step(sys::process::cloexec_from(3 + options.preserve_fds), "close the files of the host")?;
     Ok(program)
+}
+
+/// The program and what it is given, read while the host's files are still seen.
+fn load(compiled: wasm::Compiled, spec: &Spec) -> Done<(wasm::Program, wasm::Invocation)> {
+    let refused = |error: &dyn std::error::Error| End::Failed(Failed::in_words(error));
+    let program = wasm::load(compiled).map_err(|error| refused(&error))?;
+    let mut invocation = crate::engine::grants(spec).map_err(|error| refused(&error))?;
+    invocation.read_names().map_err(|error| refused(&error))?;
+    Ok((program, invocation))
 }
 
 /// Closes what only the parent needs. Until a program is executed close-on-exec does not help, and it may be long until

@@ -7,8 +7,10 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
 use super::grant::outgoing::Outgoing;
+use super::net::{Access, lookup, tls};
 use super::stdio::{Input, Output};
 use super::view::{Board, Number, Watched};
 use super::{Error, Invocation, Limits, Preopen, Stdio, cause};
@@ -30,8 +32,10 @@ pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limits: Watched<StoreLimits>,
     pub(super) board: Board,
+    access: Access,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    tls: WasiTlsCtx,
 }
 
 impl Default for Host {
@@ -41,8 +45,10 @@ impl Default for Host {
             wasi: WasiCtxBuilder::new().build_p1(),
             limits: Watched::new(StoreLimits::default(), Board::default()),
             board: Board::default(),
+            access: Access::default(),
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing,
+            outgoing: Outgoing::default(),
+            tls: tls::context(),
         }
     }
 }
@@ -57,6 +63,12 @@ impl WasiView for Host {
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.outgoing, table: self.wasi.ctx().table, ctx: &mut self.http }
+    }
+}
+
+impl WasiTlsView for Host {
+    fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        WasiTlsCtxView { ctx: &mut self.tls, table: self.wasi.ctx().table }
     }
 }
 
@@ -82,6 +94,11 @@ impl Host {
         self.sockets()
     }
 
+    pub(super) fn for_names(&mut self) -> lookup::View<'_> {
+        self.board.add(Number::CallsSockets, 1);
+        lookup::View { access: &self.access, table: self.wasi.ctx().table }
+    }
+
     pub(super) fn for_http(&mut self) -> WasiHttpCtxView<'_> {
         self.board.add(Number::CallsHttp, 1);
         self.board.add(Number::CallsComponent, 1);
@@ -91,14 +108,16 @@ impl Host {
 
 impl Host {
     pub(super) fn new(invocation: &Invocation, stdio: Stdio, board: Board) -> Result<Self, Error> {
-        let mut wasi = context(invocation, stdio)?.build_p1();
+        let access = Access::new(&invocation.grants.network, &invocation.names);
+        let mut wasi = context(invocation, stdio, &access)?.build_p1();
         wasi.ctx().table.set_max_capacity(MAX_HANDLES);
         let limits = Watched::new(limits(&invocation.limits), board.clone());
-        Ok(Self { wasi, limits, board, ..Self::default() })
+        let outgoing = Outgoing::new(access.clone());
+        Ok(Self { wasi, limits, board, outgoing, access, ..Self::default() })
     }
 }
 
-fn context(invocation: &Invocation, stdio: Stdio) -> Result<WasiCtxBuilder, Error> {
+fn context(invocation: &Invocation, stdio: Stdio, access: &Access) -> Result<WasiCtxBuilder, Error> {
     let mut builder = WasiCtxBuilder::new();
     builder
         // The process has nothing else to do than to run this program: a read waits where it is called
@@ -109,11 +128,14 @@ fn context(invocation: &Invocation, stdio: Stdio) -> Result<WasiCtxBuilder, Erro
         .stderr(Output::new(stdio.stderr))
         .args(&invocation.args)
         .envs(&invocation.env)
-        // The defaults, said aloud: no network of any kind.
-        .allow_tcp(false)
-        .allow_udp(false)
+        // Names are looked up by us. Without a grant there is not even a socket.
+        .allow_tcp(access.is_granted())
+        .allow_udp(access.is_granted())
         .allow_ip_name_lookup(false)
-        .socket_addr_check(|_, _| Box::pin(async { false }));
+        .socket_addr_check({
+            let access = access.clone();
+            move |address, purpose| Box::pin(std::future::ready(access.may_use(address, purpose)))
+        });
     for Preopen { host, guest, readonly } in &invocation.preopens {
         let permissions = if *readonly { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         if let Err(error) = builder.preopened_dir(host, guest, permissions) {

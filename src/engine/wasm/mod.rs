@@ -19,8 +19,8 @@
 //! instead of reading it gets one thread to read ahead.)
 //!
 //! A program can do what its [`Invocation`] says and nothing else: its arguments, its environment, the
-//! directories in it, three streams, clocks and random numbers. There is no network: sockets exist and
-//! every use of them is denied. Wasmtime's types end at this file.
+//! directories in it, three streams, clocks and random numbers. There is no network beyond what was granted:
+//! sockets exist, and every other use of them is denied. Wasmtime's types end at this file.
 //!
 //! Not here: namespaces, cgroups and seccomp, which are the same for every container and set up before
 //! [`run`]; a limit on time, for which the program's process is ended from outside.
@@ -30,6 +30,7 @@ mod compile;
 pub mod grant;
 mod host;
 mod identity;
+mod net;
 mod offer;
 mod program;
 mod serve;
@@ -46,6 +47,7 @@ use std::path::PathBuf;
 
 pub use compile::{compile, lookup, recall, remember};
 pub use identity::Identity;
+pub use net::Names;
 pub use program::{Invocation, Limits, Preopen, Program, load, run, run_with};
 pub use sniff::{Kind, MAX_WASM_BYTES, Source, begins, sniff};
 pub use stdio::Stdio;
@@ -134,6 +136,12 @@ pub enum Error {
         /// The reason.
         source: Cause,
     },
+    /// Names of hosts were granted, and how this machine resolves them could not be read.
+    #[error("cannot read how this machine finds the addresses of names")]
+    Names {
+        /// The reason.
+        source: io::Error,
+    },
     /// The engine itself could not be set up.
     #[error("cannot set up the WebAssembly engine")]
     Engine {
@@ -154,7 +162,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl Failure for Error {
     fn kind(&self) -> FailureKind {
         match self {
-            Self::Read { source } => FailureKind::of_io(source),
+            Self::Read { source } | Self::Names { source } => FailureKind::of_io(source),
             Self::TooLarge { .. } | Self::Instantiate { .. } => FailureKind::ResourceExhausted,
             Self::NotWasm { .. } | Self::Invalid { .. } => FailureKind::InvalidArgument,
             Self::Precompiled => FailureKind::PermissionDenied,

@@ -13,7 +13,7 @@ use super::grant::Grants;
 use super::host::Host;
 use super::offer::{self, Role};
 use super::view::Board;
-use super::{Compiled, Error, Kind, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
+use super::{Compiled, Error, Kind, Names, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
 use crate::sys::wasm_code;
 
 /// A program that is mapped and linked, ready to run. Clones share the code and nothing else.
@@ -42,6 +42,18 @@ pub struct Invocation {
     pub limits: Limits,
     /// Everything else that its operator said.
     pub grants: Grants,
+    /// How names of hosts are resolved, where names were granted.
+    pub names: Names,
+}
+
+impl Invocation {
+    /// Reads how this machine resolves names, if any were granted. To be called where the host's files are seen.
+    pub fn read_names(&mut self) -> Result<(), Error> {
+        if self.grants.network.has_names() {
+            self.names = Names::read().map_err(|source| Error::Names { source })?;
+        }
+        Ok(())
+    }
 }
 
 /// A directory given to a program.

@@ -12,6 +12,7 @@
 //! name after another dot (`wherry.config.NAME`). What is not granted is denied. What an image *asks for* is
 //! its own label, `wherry.capabilities`: shown, and never read here.
 
+pub mod address;
 pub mod limit;
 pub mod network;
 pub mod outgoing;

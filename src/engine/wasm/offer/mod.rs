@@ -4,6 +4,7 @@
 //! [`Invocation`](super::Invocation). The sockets of WASI 0.2 are offered, as most programs import them
 //! without using them, and deny every use.
 
+mod draft;
 mod p2;
 mod p3;
 
@@ -81,6 +82,7 @@ pub(super) fn link_component(component: &Component) -> wasmtime::Result<Link> {
     let mut linker = Link::new(engine);
     p2::link(&mut linker, &of(WASI_0_2))?;
     p3::link(&mut linker, &of(WASI_0_3))?;
+    draft::link(&mut linker, &imports)?;
     Ok(linker)
 }
 
@@ -91,7 +93,9 @@ fn interface<'a>(import: &'a str, wanted: &str) -> Option<&'a str> {
 }
 
 fn is_offered(import: &str) -> bool {
-    interface(import, WASI_0_2).is_some_and(p2::offers) || interface(import, WASI_0_3).is_some_and(p3::offers)
+    interface(import, WASI_0_2).is_some_and(p2::offers)
+        || interface(import, WASI_0_3).is_some_and(p3::offers)
+        || draft::offers(import)
 }
 
 /// Refuses a module that could not be started: an import is missing or differs, or it is no command.

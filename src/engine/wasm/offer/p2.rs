@@ -10,6 +10,7 @@ use wasmtime_wasi_http::WasiHttp;
 use wasmtime_wasi_http::p2::bindings as http;
 
 use super::super::host::Host;
+use super::super::net::lookup::Lookup;
 use super::Link;
 
 type Add = fn(&mut Link) -> wasmtime::Result<()>;
@@ -53,9 +54,7 @@ const INTERFACES: [(&str, Add); 20] = [
     ("wasi:sockets/instance-network", |l| {
         sockets::instance_network::add_to_linker::<Host, WasiSockets>(l, Host::for_sockets)
     }),
-    ("wasi:sockets/ip-name-lookup", |l| {
-        sockets::ip_name_lookup::add_to_linker::<Host, WasiSockets>(l, Host::for_sockets)
-    }),
+    ("wasi:sockets/ip-name-lookup", |l| sockets::ip_name_lookup::add_to_linker::<Host, Lookup>(l, Host::for_names)),
     ("wasi:sockets/tcp", |l| sockets::tcp::add_to_linker::<Host, WasiSockets>(l, Host::for_sockets)),
     ("wasi:sockets/tcp-create-socket", |l| {
         sockets::tcp_create_socket::add_to_linker::<Host, WasiSockets>(l, Host::for_sockets)

@@ -1,5 +1,9 @@
 //! The interfaces of WASI 0.3.
 
+use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup;
+
+use super::super::host::Host;
+use super::super::net::lookup::Lookup;
 use super::Link;
 
 /// The packages, all of whose interfaces are offered.
@@ -17,6 +21,11 @@ pub(super) fn link(linker: &mut Link, interfaces: &[&str]) -> wasmtime::Result<(
         return Ok(());
     }
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    if interfaces.contains(&"wasi:sockets/ip-name-lookup") {
+        linker.allow_shadowing(true);
+        ip_name_lookup::add_to_linker::<Host, Lookup>(linker, Host::for_names)?;
+        linker.allow_shadowing(false);
+    }
     if interfaces.iter().any(|interface| interface.starts_with("wasi:http/")) {
         wasmtime_wasi_http::p3::add_to_linker(linker)?;
     }
