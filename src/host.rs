@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::Settings;
 #[cfg(target_os = "linux")]
 use crate::container;
+use crate::engine::wasm;
 use crate::error::{Failure, Kind};
 use crate::oci::Layer;
 use crate::snapshot::LayerId;
@@ -130,7 +131,8 @@ impl Host {
 
     /// The images.
     pub fn images(&self) -> Result<&image::Store, Error> {
-        once(&self.images, || Ok(image::Store::new(self.db()?.clone(), self.content()?.clone())))
+        let judge = image::Judge { offers: wasm::offers, refuses: wasm::refuses };
+        once(&self.images, || Ok(image::Store::new(self.db()?.clone(), self.content()?.clone(), judge)))
     }
 
     /// The layers.

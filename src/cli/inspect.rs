@@ -63,7 +63,16 @@ fn look(name: &str, kind: Option<&str>, context: &Context) -> Result<Value, Box<
         }
     }
     let image = if kind == Some("container") { None } else { host.images()?.get(name, None)? };
-    image.map(|i| of_image(&i)).ok_or_else(|| NoSuchObject { name: name.to_owned() }.into())
+    let image = image.ok_or_else(|| NoSuchObject { name: name.to_owned() })?;
+    let mut shown = of_image(&image);
+    if let Some(artifact) = host.images()?.artifact_of(&image)? {
+        shown["Wasm"] = json!({
+            "os": artifact.config.os,
+            "component": artifact.config.component,
+            "annotations": artifact.annotations,
+        });
+    }
+    Ok(shown)
 }
 
 /// Go's zero time, which Docker shows for what has not happened.

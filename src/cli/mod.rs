@@ -13,6 +13,7 @@ mod info;
 mod output;
 mod progress;
 mod pull;
+mod push;
 mod rmi;
 mod run;
 mod template;
@@ -114,6 +115,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Download an image from a registry
     Pull(pull::Args),
+    /// Upload a WebAssembly program or an image to a registry
+    Push(push::Args),
     /// List images
     Images(images::Args),
     /// Remove one or more images
@@ -200,6 +203,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         #[cfg(target_os = "linux")]
         Command::Inspect(args) => ordinary(inspect::run(args, context)),
         Command::Pull(args) => ordinary(pull::run(args, context)),
+        Command::Push(args) => ordinary(push::run(args, context)),
         Command::Images(args) => ordinary(images::run(args, context)),
         Command::Rmi(args) => ordinary(rmi::run(args, context)),
         Command::Info(args) => ordinary(info::run(args, context)),

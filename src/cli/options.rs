@@ -135,7 +135,7 @@ pub fn create(options: &Options, typed: &[String], context: &Context) -> Result<
     // Everything from the image on is taken as it comes, so that a command's own flags reach it; what
     // begins with a dash in the image's place is a flag that does not exist.
     let (image, args) = typed.split_first().expect("the parser requires one");
-    if image.starts_with('-') {
+    if image.starts_with('-') && image != "-" {
         return Err(Invalid::Flag { text: image.clone() }.into());
     }
     if let Some(signal) = &options.stop_signal {

@@ -83,6 +83,15 @@ impl Bars {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
+    fn advance(&self, digest: &Digest, bytes: u64, words: &'static str) {
+        if let Some(bar) = self.bar(digest) {
+            if bar.position() == 0 {
+                show(&bar, TEMPLATE, words);
+            }
+            bar.set_position(bytes);
+        }
+    }
+
     fn finish(&self, digest: &Digest, words: &'static str) {
         if let Some(bar) = self.bar(digest) {
             show(&bar, TEXT_ONLY, words);
@@ -100,16 +109,13 @@ impl Progress for Bars {
                 self.finish(digest, "Already exists");
             }
             Event::Complete { digest } => self.finish(digest, "Pull complete"),
-            Event::Received { digest, bytes } => {
-                if let Some(bar) = self.bar(digest) {
-                    if bar.position() == 0 {
-                        show(&bar, TEMPLATE, "Downloading");
-                    }
-                    bar.set_position(*bytes);
-                }
-            }
+            Event::Received { digest, bytes } => self.advance(digest, *bytes, "Downloading"),
+            Event::Preparing { digest, size } => self.layer(digest, *size),
+            Event::There { digest } => self.finish(digest, "Layer already exists"),
+            Event::Uploaded { digest } => self.finish(digest, "Pushed"),
+            Event::Sent { digest, bytes } => self.advance(digest, *bytes, "Pushing"),
             // A terminal that is gone cannot be told.
-            Event::Resolved { .. } => drop(self.all.println(line(event).unwrap_or_default())),
+            Event::Resolved { .. } | Event::Pushing { .. } => drop(self.all.println(line(event).unwrap_or_default())),
             Event::Retry { digest, wait, .. } => match digest.as_ref().and_then(|digest| self.bar(digest)) {
                 Some(bar) => bar.set_message(format!("Retrying in {}", seconds(*wait))),
                 None => drop(self.all.println(line(event).unwrap_or_default())),
@@ -134,7 +140,11 @@ fn line(event: &Event) -> Option<String> {
         Event::Layer { digest, .. } => format!("{}: Pulling fs layer", digest.short()),
         Event::Exists { digest } => format!("{}: Already exists", digest.short()),
         Event::Complete { digest } => format!("{}: Pull complete", digest.short()),
-        Event::Received { .. } => return None,
+        Event::Pushing { reference } => format!("The push refers to repository [{}]", reference.name()),
+        Event::Preparing { digest, .. } => format!("{}: Preparing", digest.short()),
+        Event::There { digest } => format!("{}: Layer already exists", digest.short()),
+        Event::Uploaded { digest } => format!("{}: Pushed", digest.short()),
+        Event::Received { .. } | Event::Sent { .. } => return None,
         Event::Retry { digest, wait, cause } => {
             let subject = digest.as_ref().map_or("manifest", Digest::short);
             format!("{subject}: Retrying in {}: {cause}", seconds(*wait))

@@ -24,7 +24,7 @@ pub struct Args {
 
 /// The machinery of asynchronous work cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the threads that pull")]
+#[error("cannot start the threads that talk to registries")]
 struct NoRuntime {
     source: std::io::Error,
 }
@@ -57,11 +57,16 @@ pub fn pull(
     platform: Option<&Platform>,
     progress: &dyn Progress,
 ) -> Result<Pulled, Box<dyn Failure>> {
+    let pulled =
+        asynchronous()?.block_on(ctx.host()?.images()?.pull(ctx.host()?.registry(), reference, platform, progress))?;
+    Ok(pulled)
+}
+
+/// What a pull or a push runs on.
+pub fn asynchronous() -> Result<tokio::runtime::Runtime, Box<dyn Failure>> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    let runtime = runtime.map_err(|source| NoRuntime { source })?;
-    let pulled = runtime.block_on(ctx.host()?.images()?.pull(ctx.host()?.registry(), reference, platform, progress))?;
-    Ok(pulled)
+    Ok(runtime.map_err(|source| NoRuntime { source })?)
 }
 
 /// What unpacking a pulled image shows: nothing yet, for the download is what takes long.
@@ -152,7 +157,7 @@ pub fn open_file(path: &str) -> Result<std::fs::File, Box<dyn Failure>> {
 }
 
 /// The bytes of a WebAssembly file, if `typed` is one.
-fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
+pub fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
     if !is_file(typed) {
         return Ok(None);
     }

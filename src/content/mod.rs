@@ -105,6 +105,9 @@ impl std::fmt::Display for Actual {
     }
 }
 
+/// Every format that is met here is told by fewer bytes.
+const BEGINNING: u64 = 16;
+
 /// What this room returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -201,6 +204,14 @@ impl Store {
             actual if actual == *digest => Ok(bytes),
             actual => Err(Error::Digest { expected: digest.clone(), actual }),
         }
+    }
+
+    /// The first bytes of a blob, as many as tell what it is.
+    pub fn beginning(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = self.open_blob(digest)?.take(BEGINNING).read_to_end(&mut bytes);
+        read.map_err(io("read", &self.path_of(digest)))?;
+        Ok(bytes)
     }
 
     /// Reads the whole blob and checks size and digest.

@@ -59,14 +59,17 @@ fn only_unlabelled<'a>(images: &[&'a Descriptor]) -> Option<&'a Descriptor> {
 
 /// How far a fitting platform is from the wanted one: the very one, then the general one, then the
 /// newest variant that the processor still runs.
-fn distance(platform: Option<&Platform>, wanted: &Platform) -> (u8, std::cmp::Reverse<Option<String>>) {
+fn distance(platform: Option<&Platform>, wanted: &Platform) -> (bool, u8, std::cmp::Reverse<Option<String>>) {
+    // All spellings of WebAssembly serve, and the one that was asked for serves best.
+    let other_spelling =
+        wanted.is_wasm() && platform.is_some_and(|p| Platform::new(&p.os, &p.architecture, None).os != wanted.os);
     let variant = platform.and_then(|p| Platform::new(&p.os, &p.architecture, p.variant.as_deref()).variant);
     let rank = match &variant {
         variant if *variant == wanted.variant => 0,
         None => 1,
         Some(_) => 2,
     };
-    (rank, std::cmp::Reverse(variant))
+    (other_spelling, rank, std::cmp::Reverse(variant))
 }
 
 #[cfg(test)]
@@ -111,6 +114,10 @@ mod tests {
         assert_eq!(chosen(&both[..2], None).as_deref(), Some("wasi/wasm"));
         for spelling in ["wasip1/wasm", "wasi/wasm32", "linux/wasm"] {
             assert_eq!(chosen(&[spelling, "linux/riscv64"], None).as_deref(), Some(spelling));
+        }
+        let several = ["wasip1/wasm", "wasip2/wasm"];
+        for (wanted, got) in [("wasip2/wasm", 1), ("wasip1/wasm", 0), ("wasi/wasm", 0), ("wasm/wasi", 0)] {
+            assert_eq!(chosen(&several, Some(wanted)).as_deref(), Some(several[got]), "{wanted}");
         }
         assert_eq!(chosen(&["linux/riscv64"], None), None);
         assert_eq!(chosen(&[""], None).as_deref(), Some(""), "the config will tell");

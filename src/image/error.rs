@@ -79,6 +79,40 @@ pub enum Error {
         /// The image's.
         actual: Box<Platform>,
     },
+    /// WebAssembly for a host of another kind.
+    #[error("{reference} cannot be run here: {why}")]
+    Foreign {
+        /// What was pulled.
+        reference: String,
+        /// What it is.
+        why: &'static str,
+    },
+    /// A component that needs what is not offered.
+    #[error("{reference} cannot be run here: it imports what is not offered: {}", named(imports))]
+    Imports {
+        /// What was pulled.
+        reference: String,
+        /// The names.
+        imports: Vec<String>,
+    },
+    /// A layer that says it is WebAssembly and is not.
+    #[error("layer {digest} of {reference} is refused: {reason}")]
+    Program {
+        /// What was pulled.
+        reference: String,
+        /// The layer.
+        digest: Digest,
+        /// What is wrong with its bytes.
+        reason: String,
+    },
+    /// An entry point with a function after `#`, as runwasi has it.
+    #[error("{reference} wants to start at {entry:?}: the function cannot be chosen, a program begins where WASI says")]
+    Function {
+        /// What was pulled.
+        reference: String,
+        /// The first word of its command.
+        entry: String,
+    },
     /// A config that is no kind of image.
     #[error("{reference} is not an image that can be run: its config has the media type {media_type}")]
     ConfigType {
@@ -124,7 +158,9 @@ pub enum Error {
         described: usize,
     },
     /// A Wasm artifact with any other number of modules than one.
-    #[error("the Wasm artifact {reference} must have exactly one WebAssembly layer, and has {layers} layers")]
+    #[error(
+        "the Wasm artifact {reference} must have exactly one WebAssembly layer, and has {layers} layers: several programs are not put together here, compose them into one component first"
+    )]
     WasmLayers {
         /// What was pulled.
         reference: String,
@@ -144,6 +180,12 @@ pub enum Error {
         name: String,
         /// Why.
         reason: String,
+    },
+    /// Only an index is here under that name, and no image of it.
+    #[error("{reference} cannot be pushed: it has no manifest of its own")]
+    NoManifest {
+        /// What was to be pushed.
+        reference: String,
     },
     /// Nothing of that name or id.
     #[error("no such image: {name}")]
@@ -182,6 +224,18 @@ pub enum Error {
 /// What this room returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The most names of imports that are told.
+const MAX_NAMES: usize = 20;
+
+/// A stranger's names, as many as a person reads.
+fn named(imports: &[String]) -> String {
+    let mut names: Vec<String> = imports.iter().take(MAX_NAMES).map(|name| name.chars().take(100).collect()).collect();
+    if imports.len() > MAX_NAMES {
+        names.push(format!("and {} more", imports.len() - MAX_NAMES));
+    }
+    names.join(", ")
+}
+
 fn join(platforms: &[Platform]) -> String {
     match platforms {
         [] => "none".to_owned(),
@@ -200,8 +254,10 @@ impl Failure for Error {
             Self::LayerCount { .. } | Self::WasmDigest { .. } | Self::Record { .. } => Kind::DataLoss,
             Self::IndexDepth { .. } | Self::IndexEntries { .. } | Self::ConfigSize { .. } => Kind::ResourceExhausted,
             Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } => Kind::NotFound,
+            Self::Foreign { .. } | Self::Imports { .. } | Self::Function { .. } => Kind::Unsupported,
+            Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
-            Self::AmbiguousId { .. } => Kind::InvalidArgument,
+            Self::AmbiguousId { .. } | Self::NoManifest { .. } => Kind::InvalidArgument,
             Self::SeveralNames { .. } | Self::InUse { .. } => Kind::FailedPrecondition,
         }
     }

@@ -20,11 +20,14 @@ pub(super) struct Described {
     pub id: Digest,
     pub config: ImageConfig,
     pub layers: Vec<Layer>,
+    /// What its program imports, as far as it says.
+    pub needs: Vec<String>,
 }
 
 /// Reads the config by its media type and fits the layers to it.
 pub(super) fn describe(reference: &str, digest: &Digest, manifest: &Manifest, config: &[u8]) -> Result<Described> {
     let invalid = |source| Error::Config { reference: reference.to_owned(), source };
+    refuse_foreign(reference, manifest)?;
     let id = manifest.config.digest.clone();
     match manifest.config.media_type.as_str() {
         MediaType::WASM_CONFIG => {
@@ -33,14 +36,14 @@ pub(super) fn describe(reference: &str, digest: &Digest, manifest: &Manifest, co
             if !wasm.layer_digests.is_empty() && wasm.layer_digests != [layer.diff_id.clone()] {
                 return Err(Error::WasmDigest { reference: reference.to_owned() });
             }
-            Ok(artifact(id, &wasm, layer))
+            Ok(Described { needs: wasm.component.clone().unwrap_or_default().imports, ..artifact(id, &wasm, layer) })
         }
         // All of that tool's configs are equal, so only the manifest tells its images apart.
         WASM_TO_OCI => Ok(artifact(digest.clone(), &WasmConfig::default(), only_wasm_layer(reference, manifest)?)),
         _ if manifest.config.media_type.is_image_config() => {
             let config: ImageConfig = serde_json::from_slice(config).map_err(invalid)?;
             let layers = image_layers(reference, manifest, &config)?;
-            Ok(Described { id, config: with_wasm_entry(config, &layers), layers })
+            Ok(Described { id, config: with_wasm_entry(reference, config, &layers)?, layers, needs: Vec::new() })
         }
         _ => {
             let media_type = manifest.config.media_type.clone();
@@ -50,7 +53,21 @@ pub(super) fn describe(reference: &str, digest: &Digest, manifest: &Manifest, co
 }
 
 fn artifact(id: Digest, wasm: &WasmConfig, layer: Layer) -> Described {
-    Described { id, config: ImageConfig::of_wasm_artifact(wasm, &layer.diff_id), layers: vec![layer] }
+    Described {
+        id,
+        config: ImageConfig::of_wasm_artifact(wasm, &layer.diff_id),
+        layers: vec![layer],
+        needs: Vec::new(),
+    }
+}
+
+/// What belongs to another host says so by its media types.
+fn refuse_foreign(reference: &str, manifest: &Manifest) -> Result<()> {
+    let blobs = [&manifest.config].into_iter().chain(&manifest.layers);
+    match blobs.filter_map(|blob| blob.media_type.foreign_wasm()).next() {
+        Some(why) => Err(Error::Foreign { reference: reference.to_owned(), why }),
+        None => Ok(()),
+    }
 }
 
 /// The one layer of an artifact. Several are refused, as the CNCF's text asks of its readers.
@@ -94,13 +111,16 @@ fn image_layers(reference: &str, manifest: &Manifest, config: &ImageConfig) -> R
 
 /// In runwasi's images the first argument names nothing, since the layer is no file there; here it is
 /// one. An image that has tar layers too may start something in them.
-fn with_wasm_entry(mut config: ImageConfig, layers: &[Layer]) -> ImageConfig {
+fn with_wasm_entry(reference: &str, mut config: ImageConfig, layers: &[Layer]) -> Result<ImageConfig> {
     let wasm = layers.iter().any(|layer| layer.format == LayerFormat::Wasm);
     let only_wasm = layers.iter().all(|layer| layer.format == LayerFormat::Wasm);
     let exec = &mut config.config;
     let starts_nothing = exec.entrypoint.is_empty() && exec.cmd.is_empty();
     if !wasm || !(only_wasm || starts_nothing) {
-        return config;
+        return Ok(config);
+    }
+    if let Some(first) = exec.entrypoint.iter().chain(&exec.cmd).next().filter(|first| names_function(first)) {
+        return Err(Error::Function { reference: reference.to_owned(), entry: first.clone() });
     }
     let entry = ImageConfig::WASM_ENTRY.to_owned();
     match (exec.entrypoint.first_mut(), exec.cmd.is_empty()) {
@@ -111,7 +131,12 @@ fn with_wasm_entry(mut config: ImageConfig, layers: &[Layer]) -> ImageConfig {
         }
         (None, true) => exec.entrypoint.push(entry),
     }
-    config
+    Ok(config)
+}
+
+/// Whether runwasi would call another function of the program than the usual one.
+fn names_function(first: &str) -> bool {
+    first.split_once('#').is_some_and(|(_, function)| function != "_start")
 }
 
 #[cfg(test)]
@@ -175,7 +200,12 @@ mod tests {
         let image =
             kind(&artifact, r#"{"os":"wasip2","architecture":"wasm","created":"2024-09-25T12:00:00Z"}"#).unwrap();
         assert_eq!(args(&image), "/app.wasm|");
-        assert_eq!(image.config.platform(), Platform::wasm());
+        assert_eq!(image.config.platform().to_string(), "wasip2/wasm");
+        assert_eq!(image.needs, [""; 0]);
+        let other = kind(&artifact, r#"{"os":"linux","architecture":"amd64"}"#).unwrap();
+        assert_eq!(other.config.platform(), Platform::wasm());
+        let needy = r#"{"os":"wasip2","architecture":"wasm","component":{"exports":null,"imports":["a:b/c@1.0.0"]}}"#;
+        assert_eq!(kind(&artifact, needy).unwrap().needs, ["a:b/c@1.0.0"]);
         assert_eq!(image.layers[0].diff_id, image.layers[0].blob.digest);
         let digest = Digest::sha256(MediaType::WASM.as_bytes());
         assert!(kind(&artifact, &format!(r#"{{"layerDigests":["{digest}"]}}"#)).is_ok());
@@ -184,6 +214,27 @@ mod tests {
             let several = manifest(MediaType::WASM_CONFIG, layers);
             assert!(matches!(kind(&several, "{}"), Err(Error::WasmLayers { .. })), "{layers:?}");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_another_host_is_refused_by_name() {
+        let said = |manifest: &Manifest| kind(manifest, "{}").unwrap_err().to_string();
+        let spin = manifest(MediaType::SPIN_CONFIG, &["application/vnd.wasm.content.layer.v1+wasm"]);
+        assert!(said(&spin).contains("Spin application"), "{}", said(&spin));
+        let data = ["application/vnd.wasm.content.layer.v1+wasm", "application/vnd.wasm.content.layer.v1+data"];
+        assert!(said(&manifest(MediaType::WASM_CONFIG, &data)).contains("Spin application"));
+        let envoy = manifest(MediaType::ENVOY_CONFIG, &["application/vnd.module.wasm.content.layer.v1+wasm"]);
+        assert!(said(&envoy).contains("proxy-wasm"));
+        let actor = manifest("application/vnd.wasmcloud.actor.archive.config", &[]);
+        assert!(said(&actor).contains("wasmCloud"));
+    }
+
+    #[test]
+    fn a_function_of_runwasis_cannot_be_chosen() {
+        let runwasi = manifest(MediaType::CONFIG, &["application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"]);
+        let image = |first: &str| kind(&runwasi, &format!(r#"{{"config":{{"Entrypoint":["{first}"]}}}}"#));
+        assert!(matches!(image("/x.wasm#go"), Err(Error::Function { .. })));
+        assert_eq!(args(&image("/x.wasm#_start").unwrap()), "/app.wasm|");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod error;
 mod kind;
 mod local;
 mod pull;
+mod push;
 mod record;
 mod remove;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use download::PARALLEL_LAYERS;
 pub use error::{Error, Result};
 pub use kind::MAX_CONFIG_BYTES;
 pub use pull::Pulled;
+pub use push::{Artifact, Pushed};
 pub use remove::{Removed, Use};
 
 /// The images of one data root. Clones are the same store.
@@ -48,6 +50,16 @@ pub use remove::{Removed, Use};
 pub struct Store {
     db: Db,
     content: content::Store,
+    judge: Judge,
+}
+
+/// What the Wasm engine says of programs before there is one: this room knows no engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge {
+    /// Whether a component can import the interface of this name.
+    pub offers: fn(&str) -> bool,
+    /// Why a program that begins so is none that runs.
+    pub refuses: fn(&[u8]) -> Option<String>,
 }
 
 /// An image that is here: its blobs are in the content store.
@@ -108,6 +120,35 @@ pub enum Event {
     /// A layer is in the store, verified.
     Complete {
         /// Its blob.
+        digest: Digest,
+    },
+    /// A push begins.
+    Pushing {
+        /// What is pushed.
+        reference: Reference,
+    },
+    /// A blob is to be sent, unless it is there already.
+    Preparing {
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+    },
+    /// The repository has the blob already.
+    There {
+        /// The blob.
+        digest: Digest,
+    },
+    /// So much of a blob is on its way.
+    Sent {
+        /// The blob.
+        digest: Digest,
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// The repository has taken the blob.
+    Uploaded {
+        /// The blob.
         digest: Digest,
     },
     /// The registry is asked again after a pause.
@@ -172,9 +213,9 @@ impl Image {
 }
 
 impl Store {
-    /// The images recorded in `db` whose blobs are in `content`.
-    pub fn new(db: Db, content: content::Store) -> Self {
-        Self { db, content }
+    /// The images recorded in `db` whose blobs are in `content`; `judge` speaks for the engine of Wasm artifacts.
+    pub fn new(db: Db, content: content::Store, judge: Judge) -> Self {
+        Self { db, content, judge }
     }
 
     /// The image of a name, an id, or the beginning of an id. A name's images are told apart by

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::download::Download;
 use super::record::{self, Facts};
 use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose, kind};
-use crate::oci::{Descriptor, Digest, Document, InvalidDocument, MAX_MANIFEST_BYTES, Manifest, Platform};
+use crate::oci::{Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, Platform};
 use crate::reference::Reference;
 use crate::registry::{self, Client};
 
@@ -62,9 +62,11 @@ impl Pull<'_> {
         let resolved = self.resolve(wanted).await?;
         self.progress.event(&Event::Resolved { reference: self.reference.clone() });
         let config = self.config(&resolved.manifest.config).await?;
-        let image = self.describe(&resolved, &config)?;
+        let (image, needs) = self.describe(&resolved, &config)?;
         self.require_platform(wanted, &image.platform)?;
+        self.require_offered(needs)?;
         let fetched = self.layers(&image).await?;
+        self.require_programs(&image)?;
         let digest = resolved.indexes.first().unwrap_or(&resolved.descriptor.digest).clone();
         let config = resolved.manifest.config;
         let renamed = self.register(&Facts {
@@ -155,14 +157,14 @@ impl Pull<'_> {
         Ok(self.store.content.read(&config.digest, MAX_CONFIG_BYTES)?)
     }
 
-    fn describe(&self, resolved: &Resolved, config: &[u8]) -> Result<Image> {
+    fn describe(&self, resolved: &Resolved, config: &[u8]) -> Result<(Image, Vec<String>)> {
         let Resolved { manifest, descriptor, platform, .. } = resolved;
         let described = kind::describe(&self.shown, &descriptor.digest, manifest, config)?;
         let own = described.config.platform();
         // Old images name no platform in their config.
         let named = !own.os.is_empty() && !own.architecture.is_empty();
         let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.size);
-        Ok(Image {
+        let image = Image {
             names: Vec::new(),
             id: described.id,
             manifest: descriptor.clone(),
@@ -171,12 +173,16 @@ impl Pull<'_> {
             layers: described.layers,
             size: blobs.fold(descriptor.size, u64::saturating_add),
             pulled_unix_ns: unix_ns(),
-        })
+        };
+        Ok((image, described.needs))
     }
 
     /// An image that is for another platform than was asked for is refused; when nothing was
     /// asked for, an index has chosen, and a lone image is taken as it is.
     fn require_platform(&self, wanted: Option<&Platform>, actual: &Platform) -> Result<()> {
+        if let Some(why) = actual.foreign() {
+            return Err(Error::Foreign { reference: self.shown.clone(), why });
+        }
         match wanted {
             Some(wanted) if !actual.satisfies(wanted) => Err(Error::WrongPlatform {
                 reference: self.shown.clone(),
@@ -185,6 +191,24 @@ impl Pull<'_> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// What an artifact says that it imports must be offered. That is its word: compiling it will tell for sure.
+    fn require_offered(&self, needs: Vec<String>) -> Result<()> {
+        let imports: Vec<String> = needs.into_iter().filter(|name| !(self.store.judge.offers)(name)).collect();
+        if imports.is_empty() { Ok(()) } else { Err(Error::Imports { reference: self.shown.clone(), imports }) }
+    }
+
+    /// A layer that is to be a program must be one, and not the machine code that somebody made of it.
+    fn require_programs(&self, image: &Image) -> Result<()> {
+        for layer in image.layers.iter().filter(|layer| layer.format == LayerFormat::Wasm) {
+            let digest = layer.blob.digest.clone();
+            let first = self.store.content.beginning(&digest)?;
+            if let Some(reason) = (self.store.judge.refuses)(&first) {
+                return Err(Error::Program { reference: self.shown.clone(), digest, reason });
+            }
+        }
+        Ok(())
     }
 
     /// Fetches the layers that are not here. Whether there were any.

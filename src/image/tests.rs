@@ -15,7 +15,8 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("db.sqlite")).unwrap();
         let content = content::Store::open(&dir.path().join("content")).unwrap();
-        Self { store: Store::new(db, content), _dir: dir }
+        let judge = Judge { offers: |_| true, refuses: |_| None };
+        Self { store: Store::new(db, content, judge), _dir: dir }
     }
 
     fn blob(&self, media_type: &str, text: &str) -> Descriptor {

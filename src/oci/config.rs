@@ -152,7 +152,21 @@ pub struct WasmConfig {
     pub layer_digests: Vec<Digest>,
     /// What a component exports and imports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub component: Option<serde_json::Value>,
+    pub component: Option<WasmComponent>,
+}
+
+/// What the configuration of a CNCF Wasm artifact says of a component, so that it need not be fetched to be judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WasmComponent {
+    /// What it offers, such as `wasi:cli/run@0.2.0`.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub exports: Vec<String>,
+    /// What it needs.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub imports: Vec<String>,
+    /// The world that it is made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl ImageConfig {
@@ -165,10 +179,12 @@ impl ImageConfig {
     }
 
     /// The configuration that a CNCF Wasm artifact amounts to: its one layer is the entry point.
+    /// What the artifact says that it is for is kept where it is some WebAssembly; its bytes tell anyhow.
     pub fn of_wasm_artifact(wasm: &WasmConfig, layer: &Digest) -> Self {
+        let says = Platform::new(&wasm.os, &wasm.architecture, None);
         Self {
             architecture: "wasm".to_owned(),
-            os: "wasi".to_owned(),
+            os: if says.is_wasm() && !says.os.is_empty() { says.os } else { "wasi".to_owned() },
             created: wasm.created.clone(),
             author: wasm.author.clone(),
             config: ExecConfig { entrypoint: vec![Self::WASM_ENTRY.to_owned()], ..ExecConfig::default() },

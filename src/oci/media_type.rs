@@ -48,6 +48,11 @@ impl MediaType {
     /// The layer of a CNCF Wasm artifact: a module or a component.
     pub const WASM: &str = "application/wasm";
 
+    /// The configuration of a Spin application.
+    pub const SPIN_CONFIG: &str = "application/vnd.fermyon.spin.application.v1+config";
+    /// The configuration of a plugin for Envoy, in the form of its own.
+    pub const ENVOY_CONFIG: &str = "application/vnd.module.wasm.config.v1+json";
+
     /// The text, as sent.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,6 +71,24 @@ impl MediaType {
     /// Whether a config of this type is an OCI or Docker image configuration.
     pub fn is_image_config(&self) -> bool {
         matches!(self.as_str(), Self::CONFIG | Self::DOCKER_CONFIG)
+    }
+
+    /// What a config or layer of this type belongs to, if it is a WebAssembly of others that cannot run here.
+    pub fn foreign_wasm(&self) -> Option<&'static str> {
+        Some(match self.as_str() {
+            Self::SPIN_CONFIG
+            | "application/vnd.wasm.content.layer.v1+data"
+            | "application/vnd.wasm.content.bundle.v1.tar+gzip" => {
+                "it is a Spin application, whose components are put together and run by Spin itself"
+            }
+            Self::ENVOY_CONFIG | "application/vnd.module.wasm.content.layer.v1+wasm" => {
+                "it is a plugin for Envoy or Istio (proxy-wasm), which runs inside of that proxy"
+            }
+            other if other.starts_with("application/vnd.wasmcloud.") => {
+                "it is an archive of wasmCloud's, which runs in a wasmCloud host"
+            }
+            _ => return None,
+        })
     }
 
     /// How a layer of this type becomes files; `None` when it does not.

@@ -18,7 +18,7 @@ mod media_type;
 mod platform;
 
 pub use capability::{CAPABILITIES, capability_number};
-pub use config::{ExecConfig, Healthcheck, History, ImageConfig, Layer, RootFs, WasmConfig};
+pub use config::{ExecConfig, Healthcheck, History, ImageConfig, Layer, RootFs, WasmComponent, WasmConfig};
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use manifest::{Document, Index, InvalidDocument, MAX_LAYERS, MAX_MANIFEST_BYTES, Manifest};

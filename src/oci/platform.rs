@@ -20,16 +20,30 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
-/// Text that is not a platform.
+/// Text that is not a platform, or not one that anything here is for.
 #[derive(Debug, thiserror::Error)]
-#[error("invalid platform {text:?}: expected os/architecture or os/architecture/variant, such as linux/arm64")]
-pub struct InvalidPlatform {
-    text: String,
+pub enum InvalidPlatform {
+    /// It is written in some other way.
+    #[error("invalid platform {text:?}: expected os/architecture or os/architecture/variant, such as linux/arm64")]
+    Text {
+        /// What was typed.
+        text: String,
+    },
+    /// WebAssembly for a host of another kind.
+    #[error("platform {text}: {why}")]
+    Foreign {
+        /// What was typed.
+        text: String,
+        /// What it is for.
+        why: &'static str,
+    },
 }
 
 impl Platform {
     /// A platform in its normal form.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
+        // Both words are met in either place.
+        let (os, architecture) = if is_turned(os, architecture) { ("wasi", "wasm") } else { (os, architecture) };
         let (architecture, variant) = normal_architecture(architecture, variant);
         Self { os: normal_os(os), architecture, variant, os_version: None }
     }
@@ -45,11 +59,29 @@ impl Platform {
         Self::new("wasi", "wasm", None)
     }
 
-    /// Whether this names WebAssembly, in any of the spellings that registries hold: `wasi/wasm`,
-    /// `wasi/wasm32`, `wasi/wasm64`, `wasip1/wasm`, `wasip2/wasm`, `linux/wasm`, `js/wasm` excepted.
+    /// Whether this names WebAssembly for WASI, in any of the spellings that registries hold: `wasi/wasm`,
+    /// `wasi/wasm32`, `wasi/wasm64`, `wasip1/wasm`, `wasip2/wasm`, `wasm/wasi`, `linux/wasm`.
     pub fn is_wasm(&self) -> bool {
-        let wasm = matches!(self.architecture.as_str(), "wasm" | "wasm32" | "wasm64");
-        wasm && matches!(self.os.as_str(), "wasi" | "wasip1" | "wasip2" | "wasip3" | "linux" | "")
+        let known = ["wasi", "wasip1", "wasip2", "wasip3", "linux", ""];
+        let os = known.iter().any(|known| self.os.eq_ignore_ascii_case(known));
+        (self.is_some_wasm() && os) || is_turned(&self.os, &self.architecture)
+    }
+
+    /// Why an image for this platform cannot run here, nor anywhere else that is no browser say, where that can be
+    /// told from its name.
+    pub fn foreign(&self) -> Option<&'static str> {
+        match self.os.to_ascii_lowercase().as_str() {
+            _ if !self.is_some_wasm() || self.is_wasm() => None,
+            "js" => Some(
+                "it is WebAssembly for a JavaScript host, a browser or Node.js, whose functions are not offered; build it \
+                 for WASI, which Go calls wasip1/wasm",
+            ),
+            _ => Some("it is WebAssembly for a host of another kind; build it for WASI"),
+        }
+    }
+
+    fn is_some_wasm(&self) -> bool {
+        ["wasm", "wasm32", "wasm64"].iter().any(|known| self.architecture.eq_ignore_ascii_case(known))
     }
 
     /// Whether an image for `self` can serve who asks for `wanted`. An asked-for variant must be
@@ -65,6 +97,11 @@ impl Platform {
             (Some(have), Some(want)) => have <= want,
         }
     }
+}
+
+/// `wasm/wasi`, the two words of the usual name in the other order.
+fn is_turned(os: &str, architecture: &str) -> bool {
+    os.eq_ignore_ascii_case("wasm") && architecture.eq_ignore_ascii_case("wasi")
 }
 
 fn normal_os(os: &str) -> String {
@@ -101,16 +138,21 @@ impl std::str::FromStr for Platform {
         let part = |p: &str| begins(p) && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|p| part(p)) {
-            return Err(InvalidPlatform { text: text.to_owned() });
+            return Err(InvalidPlatform::Text { text: text.to_owned() });
         }
-        match parts[..] {
+        let platform = match parts[..] {
             // As in containerd: one word is an operating system if it is a known one, else a processor.
-            [os @ ("linux" | "windows" | "darwin" | "freebsd")] => Ok(Self::new(os, std::env::consts::ARCH, None)),
-            [arch @ ("wasm" | "wasm32")] => Ok(Self::new("wasi", arch, None)),
-            [arch] => Ok(Self::new("linux", arch, None)),
-            [os, arch] => Ok(Self::new(os, arch, None)),
-            [os, arch, variant] => Ok(Self::new(os, arch, Some(variant))),
-            _ => Err(InvalidPlatform { text: text.to_owned() }),
+            [os @ ("linux" | "windows" | "darwin" | "freebsd")] => Self::new(os, std::env::consts::ARCH, None),
+            [os @ ("wasi" | "wasip1" | "wasip2" | "wasip3")] => Self::new(os, "wasm", None),
+            [arch @ ("wasm" | "wasm32" | "wasm64")] => Self::new("wasi", arch, None),
+            [arch] => Self::new("linux", arch, None),
+            [os, arch] => Self::new(os, arch, None),
+            [os, arch, variant] => Self::new(os, arch, Some(variant)),
+            _ => return Err(InvalidPlatform::Text { text: text.to_owned() }),
+        };
+        match platform.foreign() {
+            None => Ok(platform),
+            Some(why) => Err(InvalidPlatform::Foreign { text: text.to_owned(), why }),
         }
     }
 }
@@ -140,6 +182,8 @@ mod tests {
             ("linux/arm/6", "linux/arm/v6"),
             ("arm64", "linux/arm64"),
             ("wasm", "wasi/wasm"),
+            ("wasip2", "wasip2/wasm"),
+            ("wasm/wasi", "wasi/wasm"),
         ] {
             assert_eq!(platform(typed).to_string(), normal);
         }
@@ -150,12 +194,31 @@ mod tests {
 
     #[test]
     fn every_spelling_of_wasm_serves_every_other() {
-        for spelling in ["wasi/wasm", "wasi/wasm32", "wasi/wasm64", "wasip1/wasm", "wasip2/wasm", "linux/wasm"] {
+        let spellings =
+            ["wasi/wasm", "wasi/wasm32", "wasi/wasm64", "wasip1/wasm", "wasip2/wasm", "wasm/wasi", "linux/wasm"];
+        for spelling in spellings.into_iter().chain(["WASI/Wasm", "wasip3/wasm32", "wasm", "wasi"]) {
             assert!(platform(spelling).satisfies(&Platform::wasm()), "{spelling}");
+            assert!(Platform::wasm().satisfies(&platform(spelling)), "{spelling}");
         }
+        // As they are in an index, which nobody has normalised.
+        let raw = |os: &str, architecture: &str| Platform {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: None,
+            os_version: None,
+        };
+        assert!(raw("wasm", "wasi").satisfies(&Platform::wasm()) && raw("Wasi", "WASM32").is_wasm());
         assert!(!platform("linux/amd64").satisfies(&Platform::wasm()));
         assert!(!platform("linux/wasm").satisfies(&platform("linux/amd64")));
-        assert!(!platform("js/wasm").is_wasm());
+        assert!(!raw("js", "wasm").is_wasm() && !raw("wasi", "amd64").is_wasm());
+    }
+
+    #[test]
+    fn wasm_for_another_host_is_refused_with_the_reason() {
+        let error = "js/wasm".parse::<Platform>().unwrap_err().to_string();
+        assert!(error.contains("js/wasm") && error.contains("JavaScript") && error.contains("wasip1/wasm"), "{error}");
+        assert!("emscripten/wasm32".parse::<Platform>().is_err());
+        assert_eq!(platform("linux/amd64").foreign().or(Platform::wasm().foreign()), None);
     }
 
     #[test]

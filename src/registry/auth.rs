@@ -99,7 +99,7 @@ impl Challenge {
         endpoint: &Endpoint,
         asked: &Asked<'_>,
         login: &Login,
-        path: &str,
+        scope: &str,
     ) -> Result<RegistryAuth> {
         match (self, login) {
             (_, Login::RegistryToken(token)) => Ok(RegistryAuth::Bearer(token.clone())),
@@ -109,8 +109,7 @@ impl Challenge {
             (Self::None | Self::Basic, _) => Ok(RegistryAuth::Anonymous),
             (Self::Bearer { realm, service }, _) => {
                 let realm = safe_realm(endpoint, asked.registry, realm)?;
-                let scope = format!("repository:{path}:pull");
-                let mut wanted = vec![("scope", scope.as_str())];
+                let mut wanted = vec![("scope", scope)];
                 wanted.extend(service.as_deref().map(|service| ("service", service)));
                 let response = token_request(http, realm, &wanted, login).send().await;
                 let response = response.map_err(|error| Error::of_request(asked.registry, error))?;

@@ -74,6 +74,24 @@ pub enum Error {
         /// The registry's words.
         reason: String,
     },
+    /// The same, of writing.
+    #[error("push access denied for {repository}, repository does not exist or may require credentials: {reason}")]
+    PushDenied {
+        /// The repository as people write it.
+        repository: String,
+        /// Whether credentials were sent.
+        logged_in: bool,
+        /// The registry's words.
+        reason: String,
+    },
+    /// What is to be sent cannot be read.
+    #[error("cannot read {digest} to send it")]
+    Source {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The credentials are wrong.
     #[error("the registry {registry} refuses the credentials for it: {reason}")]
     BadCredentials {
@@ -178,8 +196,11 @@ impl Failure for Error {
             Self::Truncated { .. } | Self::WrongDigest { .. } => Kind::DataLoss,
             Self::Protocol { .. } => Kind::DataLoss,
             Self::UnknownManifest { .. } | Self::UnknownBlob { .. } => Kind::NotFound,
-            Self::Denied { logged_in: false, .. } | Self::BadCredentials { .. } => Kind::Unauthenticated,
-            Self::Denied { .. } | Self::UnsafeRealm { .. } => Kind::PermissionDenied,
+            Self::Denied { logged_in: false, .. }
+            | Self::PushDenied { logged_in: false, .. }
+            | Self::BadCredentials { .. } => Kind::Unauthenticated,
+            Self::Source { source, .. } => Kind::of_io(source),
+            Self::Denied { .. } | Self::PushDenied { .. } | Self::UnsafeRealm { .. } => Kind::PermissionDenied,
             Self::RateLimited { .. } | Self::TooLarge { .. } => Kind::ResourceExhausted,
             Self::Status { status: 500.., .. } => Kind::Unavailable,
             Self::Status { .. } => Kind::FailedPrecondition,
@@ -190,10 +211,11 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Denied { logged_in: false, .. } => {
+            Self::Denied { logged_in: false, .. } | Self::PushDenied { logged_in: false, .. } => {
                 "check the spelling; credentials are read from ~/.docker/config.json, which `docker login` writes"
             }
             Self::Denied { .. } => "check the spelling, and that this account may pull it",
+            Self::PushDenied { .. } => "check the spelling, and that this account may push to it",
             Self::BadCredentials { .. } => "log in again; credentials are read from ~/.docker/config.json",
             Self::RateLimited { .. } => "try again later; logging in often raises the limit",
             Self::Unreachable { .. } => "check the registry's name, the network and the proxy settings",
@@ -204,6 +226,11 @@ impl Failure for Error {
 }
 
 impl Error {
+    /// Whether logging in once more may help.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::PushDenied { .. })
+    }
+
     /// What the HTTP client could not do, with the address left out: it may carry a signature.
     pub(super) fn of_request(registry: &str, error: reqwest::Error) -> Self {
         let (registry, connect) = (registry.to_owned(), error.is_connect());
@@ -240,6 +267,9 @@ impl Error {
         let (registry, reason) = (asked.registry.to_owned(), quoted(reason));
         let repository = asked.repository.clone();
         match (status, &asked.what) {
+            (401 | 403, What::Upload { .. } | What::Sent { .. } | What::Name { .. }) => {
+                Self::PushDenied { repository, logged_in: asked.logged_in, reason }
+            }
             (401 | 403, _) => Self::Denied { repository, logged_in: asked.logged_in, reason },
             (404, What::Manifest { reference }) => Self::UnknownManifest { reference: reference.clone(), reason },
             (404, What::Blob { digest }) => Self::UnknownBlob { digest: digest.clone(), repository, reason },
@@ -262,10 +292,43 @@ pub(super) struct Asked<'a> {
 }
 
 pub(super) enum What {
-    Manifest { reference: String },
-    Blob { digest: Digest },
+    Manifest {
+        reference: String,
+    },
+    Blob {
+        digest: Digest,
+    },
     Token,
     Ping,
+    /// Whether a blob is there already.
+    Presence {
+        digest: Digest,
+    },
+    /// A place to send a blob to.
+    Upload {
+        digest: Digest,
+    },
+    /// The blob itself.
+    Sent {
+        digest: Digest,
+    },
+    /// A manifest, by its name.
+    Name {
+        reference: String,
+    },
+}
+
+impl What {
+    /// Whether a status is that of success.
+    pub fn is_answered_by(&self, status: u16) -> bool {
+        match self {
+            Self::Presence { .. } => matches!(status, 200 | 404),
+            Self::Upload { .. } => status == 202,
+            // Old registries say that they have accepted it.
+            Self::Sent { .. } | Self::Name { .. } => matches!(status, 200..=202 | 204),
+            _ => status == 200,
+        }
+    }
 }
 
 impl std::fmt::Display for What {
@@ -275,6 +338,10 @@ impl std::fmt::Display for What {
             Self::Blob { digest } => write!(f, "the request for blob {digest}"),
             Self::Token => f.write_str("the request for a token"),
             Self::Ping => f.write_str("the first request"),
+            Self::Presence { digest } => write!(f, "the question for blob {digest}"),
+            Self::Upload { digest } => write!(f, "the wish to upload blob {digest}"),
+            Self::Sent { digest } => write!(f, "the upload of blob {digest}"),
+            Self::Name { reference } => write!(f, "the upload of the manifest of {reference}"),
         }
     }
 }

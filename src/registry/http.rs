@@ -46,6 +46,25 @@ pub struct Document {
     pub bytes: Vec<u8>,
 }
 
+/// What a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Access {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    Push,
+}
+
+impl Access {
+    fn scope(self, path: &str) -> String {
+        let actions = match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+        };
+        format!("repository:{path}:{actions}")
+    }
+}
+
 /// A repository: an address, a way to log in, and the clients that speak to it.
 pub(super) struct Repository {
     endpoint: Endpoint,
@@ -55,16 +74,17 @@ pub(super) struct Repository {
     http: reqwest::Client,
     oci: OciClient,
     login: Login,
+    access: Access,
     challenge: Challenge,
     authorization: RwLock<RegistryAuth>,
 }
 
 impl Repository {
-    /// Reaches the registry and logs in for pulling.
-    pub async fn open(reference: &Reference, credentials: &Credentials) -> Result<Self> {
+    /// Reaches the registry and logs in.
+    pub async fn open(reference: &Reference, access: Access, credentials: &Credentials) -> Result<Self> {
         let endpoint = Endpoint::of(reference.registry());
         let login = find_login(credentials, reference.registry()).await?;
-        let http = http_client(&endpoint)?;
+        let http = http_client(&endpoint, Some(READ_TIMEOUT))?;
         let (endpoint, challenge) = ping(&http, endpoint, &reference.name()).await?;
         let repository = Self {
             shown: endpoint.shown(),
@@ -75,10 +95,21 @@ impl Repository {
             endpoint,
             http,
             login,
+            access,
             challenge,
         };
         repository.authorize().await?;
         Ok(repository)
+    }
+
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The client for short requests.
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.http
     }
 
     /// Host and port.
@@ -150,11 +181,11 @@ impl Repository {
         retry_after(&response)
     }
 
-    fn url(&self, kind: &str, name: &str) -> String {
+    pub(super) fn url(&self, kind: &str, name: &str) -> String {
         format!("{}://{}/v2/{}/{kind}/{name}", self.endpoint.scheme(), self.endpoint.authority, self.path)
     }
 
-    fn asked(&self, what: What) -> Asked<'_> {
+    pub(super) fn asked(&self, what: What) -> Asked<'_> {
         Asked {
             registry: &self.shown,
             repository: self.familiar.clone(),
@@ -164,9 +195,9 @@ impl Repository {
     }
 
     /// Sends a request, once more with a new token if the old one has expired. Success or an error.
-    async fn send(&self, asked: &Asked<'_>, request: impl Fn() -> RequestBuilder) -> Result<Response> {
+    pub(super) async fn send(&self, asked: &Asked<'_>, request: impl Fn() -> RequestBuilder) -> Result<Response> {
         match self.send_once(asked, request()).await {
-            Err(Error::Denied { .. }) if self.authorize().await? => self.send_once(asked, request()).await,
+            Err(error) if error.is_denied() && self.authorize().await? => self.send_once(asked, request()).await,
             result => result,
         }
     }
@@ -176,7 +207,7 @@ impl Repository {
         success(asked, response.map_err(|error| Error::of_request(&self.shown, error))?).await
     }
 
-    async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(super) async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
         match &*self.authorization.read().await {
             RegistryAuth::Anonymous => request,
             RegistryAuth::Basic(username, password) => request.basic_auth(username, Some(password)),
@@ -185,9 +216,10 @@ impl Repository {
     }
 
     /// Gets what the registry's challenge asks for. Whether that is any different from before.
-    async fn authorize(&self) -> Result<bool> {
+    pub(super) async fn authorize(&self) -> Result<bool> {
         let asked = self.asked(What::Token);
-        let new = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &self.path).await?;
+        let scope = self.access.scope(&self.path);
+        let new = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &scope).await?;
         let token = match &new {
             RegistryAuth::Anonymous => return Ok(false),
             RegistryAuth::Basic(username, password) => RegistryTokenType::Basic(username.clone(), password.clone()),
@@ -261,7 +293,7 @@ async fn ping_once(http: &reqwest::Client, endpoint: &Endpoint, repository: &str
     })
 }
 
-fn header(response: &Response, name: &str) -> Option<String> {
+pub(super) fn header(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
@@ -272,7 +304,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 /// The response if it is one of success, else the error that its status means.
 pub(super) async fn success(asked: &Asked<'_>, response: Response) -> Result<Response> {
     let status = response.status();
-    if status == StatusCode::OK {
+    if asked.what.is_answered_by(status.as_u16()) {
         return Ok(response);
     }
     let wait = retry_after(&response);
@@ -297,7 +329,8 @@ pub(super) async fn bounded(mut response: Response, registry: &str, what: &str, 
     Ok(bytes)
 }
 
-fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client> {
+/// A client that ends a connection which is silent for too long; an upload is silent until its end.
+pub(super) fn http_client(endpoint: &Endpoint, silence: Option<Duration>) -> Result<reqwest::Client> {
     install_tls();
     let redirects = reqwest::redirect::Policy::custom(|attempt| {
         let from_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
@@ -312,9 +345,12 @@ fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client> {
     let builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .redirect(redirects)
         .danger_accept_invalid_certs(endpoint.loopback);
+    let builder = match silence {
+        Some(silence) => builder.read_timeout(silence),
+        None => builder,
+    };
     // As in Docker and Go, proxies are not for this machine's own addresses.
     let builder = if endpoint.loopback { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| Error::Setup { source: Box::new(error) })

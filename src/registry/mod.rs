@@ -5,6 +5,7 @@
 //!           ─▶ auth       who: credentials → challenge → token
 //!           ─▶ manifest   what: bounded, digest-checked bytes and the type they were sent as
 //!           ─▶ blob       a stream from any offset; its reader judges it
+//!           ─▶ upload     the other way: a blob that is missing there, then the manifest that names it
 //! ```
 //!
 //! Blobs come through `oci_distribution`. Manifests and tokens are asked for directly, because that
@@ -22,6 +23,7 @@ mod endpoint;
 mod error;
 mod http;
 mod retry;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use http::Access;
 use oci_distribution::client::BlobResponse;
 use tokio::sync::Mutex;
 
@@ -39,6 +42,7 @@ pub use credential::{Credentials, Error as CredentialError};
 pub use error::{Error, Result};
 pub use http::Document;
 pub use retry::{Attempts, Patience};
+pub use upload::Contents;
 
 /// Told when a request is to be made again: how long from now, and why.
 pub type OnRetry<'a> = &'a (dyn Fn(Duration, &Error) + Sync);
@@ -52,7 +56,7 @@ pub struct Client {
 struct Inner {
     credentials: Credentials,
     patience: Patience,
-    repositories: Mutex<HashMap<(String, String), Arc<http::Repository>>>,
+    repositories: Mutex<HashMap<(String, String, Access), Arc<http::Repository>>>,
 }
 
 /// A blob's bytes as they arrive: not verified, perhaps too few or too many.
@@ -75,26 +79,17 @@ impl Client {
 
     /// Fetches the manifest or index that `reference` names, by its digest if it has one.
     pub async fn manifest(&self, reference: &Reference, on_retry: OnRetry<'_>) -> Result<Document> {
-        let mut attempts = self.attempts();
-        loop {
-            let error = match self.try_manifest(reference).await {
-                Ok(document) => return Ok(document),
-                Err(error) => error,
-            };
-            let Some(pause) = attempts.after(&error) else { return Err(error) };
-            on_retry(pause, &error);
-            tokio::time::sleep(pause).await;
-        }
+        self.trying(on_retry, || self.try_manifest(reference)).await
     }
 
     async fn try_manifest(&self, reference: &Reference) -> Result<Document> {
-        self.repository(reference).await?.manifest(reference).await
+        self.repository(reference, Access::Pull).await?.manifest(reference).await
     }
 
     /// Opens the stream of a blob in `reference`'s repository, from `offset` on if the registry can.
     /// One attempt: who keeps what has arrived decides how to go on.
     pub async fn blob(&self, reference: &Reference, blob: &Descriptor, offset: u64) -> Result<Body> {
-        let repository = self.repository(reference).await?;
+        let repository = self.repository(reference, Access::Pull).await?;
         let registry = repository.registry().to_owned();
         let (start, sized) = match repository.blob(&blob.digest, offset).await? {
             BlobResponse::Full(sized) => (0, sized),
@@ -104,14 +99,60 @@ impl Client {
         Ok(Body { start, registry, stream })
     }
 
+    /// Whether the repository of `reference` has a blob.
+    pub async fn has(&self, reference: &Reference, blob: &Descriptor, on_retry: OnRetry<'_>) -> Result<bool> {
+        self.trying(on_retry, async || self.repository(reference, Access::Push).await?.has(&blob.digest).await).await
+    }
+
+    /// Puts a blob into the repository of `reference`. `sent` is told how many of its bytes are on their way.
+    pub async fn upload(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        contents: &dyn Contents,
+        sent: &(dyn Fn(u64) + Sync),
+        on_retry: OnRetry<'_>,
+    ) -> Result<()> {
+        let upload = async || {
+            let repository = self.repository(reference, Access::Push).await?;
+            repository.upload(blob, contents, sent).await
+        };
+        self.trying(on_retry, upload).await
+    }
+
+    /// Gives `reference`'s tag to a manifest whose blobs are in its repository.
+    pub async fn name(
+        &self,
+        reference: &Reference,
+        manifest: &Descriptor,
+        bytes: &[u8],
+        on_retry: OnRetry<'_>,
+    ) -> Result<()> {
+        let put = async || self.repository(reference, Access::Push).await?.name(reference, manifest, bytes).await;
+        self.trying(on_retry, put).await
+    }
+
+    async fn trying<T>(&self, on_retry: OnRetry<'_>, work: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut attempts = self.attempts();
+        loop {
+            let error = match work().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let Some(pause) = attempts.after(&error) else { return Err(error) };
+            on_retry(pause, &error);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Where, who and how of one repository: found out once.
-    async fn repository(&self, reference: &Reference) -> Result<Arc<http::Repository>> {
-        let key = (reference.registry().to_owned(), reference.repository().to_owned());
+    async fn repository(&self, reference: &Reference, access: Access) -> Result<Arc<http::Repository>> {
+        let key = (reference.registry().to_owned(), reference.repository().to_owned(), access);
         let mut repositories = self.inner.repositories.lock().await;
         if let Some(repository) = repositories.get(&key) {
             return Ok(repository.clone());
         }
-        let repository = Arc::new(http::Repository::open(reference, &self.inner.credentials).await?);
+        let repository = Arc::new(http::Repository::open(reference, access, &self.inner.credentials).await?);
         repositories.insert(key, repository.clone());
         Ok(repository)
     }

@@ -37,3 +37,4 @@ mod wasm_direct;
 #[cfg(target_arch = "x86_64")]
 mod wasm_escape;
 mod wasm_guests;
+mod wasm_packaging;

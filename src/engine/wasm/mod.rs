@@ -27,6 +27,7 @@
 
 mod cache;
 mod compile;
+mod describe;
 pub mod grant;
 mod host;
 mod identity;
@@ -46,10 +47,12 @@ use std::io;
 use std::path::PathBuf;
 
 pub use compile::{compile, lookup, recall, remember};
+pub use describe::{Description, describe};
 pub use identity::Identity;
 pub use net::Names;
+pub use offer::offers;
 pub use program::{Invocation, Limits, Preopen, Program, load, run, run_with};
-pub use sniff::{Kind, MAX_WASM_BYTES, Source, begins, sniff};
+pub use sniff::{Kind, MAX_WASM_BYTES, Source, begins, refuses, sniff};
 pub use stdio::Stdio;
 
 pub use cache::Compiled;

@@ -55,6 +55,11 @@ pub fn begins(first: &[u8]) -> bool {
     first.starts_with(MAGIC) || (first.starts_with(ELF) && first.get(ELF_OSABI) == Some(&OSABI_WASMTIME))
 }
 
+/// Why a program whose first bytes (8 suffice) are given is none that runs.
+pub fn refuses(first: &[u8]) -> Option<String> {
+    judge(&first[..first.len().min(PREFIX)]).err().map(|error| error.to_string())
+}
+
 impl Source {
     /// Reads a program, [`MAX_WASM_BYTES`] at the most. The first bytes are judged before the rest is read.
     pub fn read(mut from: impl Read) -> Result<Self, Error> {

@@ -1,6 +1,7 @@
 //! What every story stands on: a hermetic wherry, a real registry, real images.
 
 pub mod guests;
+pub mod handmade;
 pub mod images;
 pub mod oci;
 pub mod process;

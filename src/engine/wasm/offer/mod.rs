@@ -92,7 +92,8 @@ fn interface<'a>(import: &'a str, wanted: &str) -> Option<&'a str> {
     (version.starts_with(wanted) && !version.contains('-')).then_some(name)
 }
 
-fn is_offered(import: &str) -> bool {
+/// Whether a component can import the interface of this name.
+pub fn offers(import: &str) -> bool {
     interface(import, WASI_0_2).is_some_and(p2::offers)
         || interface(import, WASI_0_3).is_some_and(p3::offers)
         || draft::offers(import)
@@ -120,7 +121,7 @@ pub(super) fn check_component(component: &Component) -> Result<(), Error> {
     let engine = component.engine();
     let component_type = component.component_type();
     let imports = component_type.imports(engine).map(|(name, _)| name);
-    refuse_missing(imports.filter(|name| !is_offered(name)).map(String::from).collect())?;
+    refuse_missing(imports.filter(|name| !offers(name)).map(String::from).collect())?;
     let linker = link_component(component).map_err(|error| Error::Engine { source: cause(error) })?;
     let linked = linker.instantiate_pre(component);
     let linked = linked.map_err(|error| Error::MismatchedImport { source: cause_with_names(&error) })?;
@@ -161,6 +162,16 @@ fn role_of(exports: &[&str]) -> Result<Role, Error> {
         return if version(handler).starts_with(WASI_0_3) { Ok(Role::Server3) } else { Err(other(handler)) };
     }
     Err(not_command(&format!("it is a library: it exports neither `{RUN}` nor an HTTP handler")))
+}
+
+/// The world of WASI that is the one for these exports.
+pub(super) fn target_of(exports: &[String]) -> Option<String> {
+    let worlds = [(RUN, "wasi:cli/command"), (INCOMING_HANDLER, "wasi:http/proxy"), (HANDLER, "wasi:http/service")];
+    let named = |(export, world)| {
+        let version = exports.iter().find_map(|name| name.strip_prefix(export)?.strip_prefix('@'))?;
+        Some(format!("{world}@{version}"))
+    };
+    worlds.into_iter().find_map(named)
 }
 
 fn not_command(what: &str) -> Error {
