@@ -23,6 +23,7 @@ pub mod lock;
 pub mod mount;
 #[cfg(target_os = "linux")]
 pub mod netlink;
+pub mod positioned;
 pub mod private_dir;
 #[cfg(target_os = "linux")]
 pub mod process;

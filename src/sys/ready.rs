@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -44,13 +45,29 @@ impl Watch {
     /// Returns when [`is_readable`] would say so.
     pub async fn readable(&self) {
         while !is_readable(&*self.file) {
-            let Some(fd) = self.registered.get_or_init(|| register(self.file.clone())) else { return };
+            let Some(fd) = self.registered() else { return };
             let Ok(mut guard) = fd.readable().await else { return };
             // What epoll told may be of the past: ask it to tell again, unless there is something now.
             if !is_readable(&*self.file) {
                 guard.clear_ready();
             }
         }
+    }
+
+    /// The same for a caller that polls. Only the last caller of all clones is woken.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        while !is_readable(&*self.file) {
+            let Some(fd) = self.registered() else { break };
+            let Ok(mut guard) = ready!(fd.poll_read_ready(context)) else { break };
+            if !is_readable(&*self.file) {
+                guard.clear_ready();
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn registered(&self) -> Option<&AsyncFd<Arc<File>>> {
+        self.registered.get_or_init(|| register(self.file.clone())).as_ref()
     }
 }
 

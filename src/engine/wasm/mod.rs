@@ -15,8 +15,7 @@
 //! and takes whatever time and memory those bytes ask for: it belongs in a process that may be killed
 //! ([`lookup`] tells whether it is needed at all), never in a supervisor or a daemon. It also leaves
 //! worker threads behind, so not in a process that is going to clone. Running starts no thread: there is
-//! one event loop, on which a call that waits for a file simply waits. (A component that polls a file
-//! instead of reading it gets one thread to read ahead.)
+//! one event loop, on which a call that waits for a file simply waits.
 //!
 //! A program can do what its [`Invocation`] says and nothing else: its arguments, its environment, the
 //! directories in it, three streams, clocks and random numbers. There is no network beyond what was granted:
@@ -28,6 +27,7 @@
 mod cache;
 mod compile;
 mod describe;
+mod files;
 pub mod grant;
 mod host;
 mod identity;
@@ -38,6 +38,7 @@ mod serve;
 mod settings;
 mod sniff;
 mod stdio;
+mod trap;
 pub mod view;
 
 #[cfg(all(test, target_os = "linux"))]
@@ -145,6 +146,12 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// The directory for core dumps is none that the program may write.
+    #[error("there is no place for a core dump: no directory was given to the program, writable, as {directory:?}")]
+    CoreDump {
+        /// What was named.
+        directory: String,
+    },
     /// The engine itself could not be set up.
     #[error("cannot set up the WebAssembly engine")]
     Engine {
@@ -167,7 +174,7 @@ impl Failure for Error {
         match self {
             Self::Read { source } | Self::Names { source } => FailureKind::of_io(source),
             Self::TooLarge { .. } | Self::Instantiate { .. } => FailureKind::ResourceExhausted,
-            Self::NotWasm { .. } | Self::Invalid { .. } => FailureKind::InvalidArgument,
+            Self::NotWasm { .. } | Self::Invalid { .. } | Self::CoreDump { .. } => FailureKind::InvalidArgument,
             Self::Precompiled => FailureKind::PermissionDenied,
             Self::MissingImports { .. } | Self::MismatchedImport { .. } | Self::NotCommand { .. } => {
                 FailureKind::Unsupported
@@ -188,6 +195,12 @@ impl Failure for Error {
             }
             Self::Precompiled => Some("use the .wasm that it was compiled from; compiled code is cached here".into()),
             Self::MissingImports { imports } => offer::hint(imports),
+            Self::NotCommand { .. } => Some(
+                "a program that can be run has a main function: build it as one (an executable, not a library or reactor), \
+                 or as a component that exports wasi:cli/run or an HTTP handler of WASI"
+                    .into(),
+            ),
+            Self::CoreDump { directory } => Some(format!("give it one, with -v HOSTDIR:{directory}")),
             _ => None,
         }
     }
@@ -214,7 +227,7 @@ const MAX_NAMES: usize = 50;
 
 /// The names of imports, fit to be printed.
 fn named(imports: &[String]) -> String {
-    let mut names: Vec<String> = imports.iter().take(MAX_NAMES).map(|name| shown(name, MAX_NAME)).collect();
+    let mut names: Vec<String> = imports.iter().take(MAX_NAMES).map(|name| offer::told(name)).collect();
     if imports.len() > MAX_NAMES {
         names.push(format!("and {} more", imports.len() - MAX_NAMES));
     }

@@ -1,10 +1,11 @@
 //! A loaded program and its one run.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use wasmtime::component::{self, Component};
-use wasmtime::{InstancePre, Module, Store, Trap, WasmBacktrace};
+use wasmtime::{InstancePre, Module, Store, ThrownException, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre as Command2;
 use wasmtime_wasi::p3::bindings::CommandPre as Command3;
@@ -12,6 +13,7 @@ use wasmtime_wasi::p3::bindings::CommandPre as Command3;
 use super::grant::Grants;
 use super::host::Host;
 use super::offer::{self, Role};
+use super::trap::{self, Dumps};
 use super::view::Board;
 use super::{Compiled, Error, Kind, Names, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
 use crate::sys::wasm_code;
@@ -131,8 +133,9 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     if program.serves() {
         return serve::serve(&program.loaded, &invocation, stdio, &program.board);
     }
+    let dumps = Dumps::of(&invocation)?;
     let setup = |source: std::io::Error| Error::Engine { source: source.into() };
-    let mut report = stdio.stderr.try_clone().map_err(setup)?;
+    let stderr = stdio.stderr.try_clone().map_err(setup)?;
     // An event loop without worker threads: timers, and a watch on standard input if asked for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
     let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio, program.board.clone())?);
@@ -146,19 +149,26 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     });
     match ended? {
         Ended::Exit(code) => Ok(code),
-        Ended::Trap { cause, text } => {
-            program.board.trap(&cause);
-            // The exit code tells the same when standard error is closed.
-            report.write_all(text.as_bytes()).ok();
+        Ended::Trap(error) => {
+            program.board.trap(&trap::name(&error));
+            tell(&error, dumps.as_ref(), &mut store, stderr);
             Ok(TRAP_EXIT_CODE)
         }
     }
 }
 
+/// Says what broke the program off, and leaves a core dump where one is wanted.
+fn tell(error: &wasmtime::Error, dumps: Option<&Dumps>, store: &mut Store<Host>, mut stderr: File) {
+    let mut text = trap::report(error);
+    text.extend(dumps.and_then(|dumps| dumps.write(error, store)));
+    // The exit code tells the same when standard error is closed.
+    stderr.write_all(text.as_bytes()).ok();
+}
+
 /// How a program that had begun came to its end.
 enum Ended {
     Exit(u8),
-    Trap { cause: String, text: String },
+    Trap(wasmtime::Error),
 }
 
 async fn run_module(module: &InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {
@@ -194,7 +204,7 @@ async fn run_component3(component: component::InstancePre<Host>, store: &mut Sto
 
 /// An error while instantiating: the program's own if its start function ran, ours if there was no room.
 fn before_start(error: wasmtime::Error) -> Result<Ended, Error> {
-    if error.is::<I32Exit>() || error.is::<Trap>() {
+    if error.is::<I32Exit>() || error.is::<Trap>() || error.is::<ThrownException>() {
         Ok(ended(error))
     } else {
         Err(Error::Instantiate { source: cause(error) })
@@ -206,10 +216,5 @@ fn ended(error: wasmtime::Error) -> Ended {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Ended::Exit(*code as u8);
     }
-    let cause = error.root_cause().to_string();
-    let mut text = format!("wherry: the program trapped: {cause}\n");
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        text.push_str(&format!("{backtrace}\n"));
-    }
-    Ended::Trap { cause, text }
+    Ended::Trap(error)
 }

@@ -34,7 +34,8 @@ pub(super) fn runner() -> Result<&'static Engine, Error> {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     once(&ENGINE, || {
         let mut config = config();
-        config.enable_compiler(false);
+        // A trap notes what a core dump is made of, which costs nothing before it.
+        config.enable_compiler(false).coredump_on_trap(true);
         config
     })
 }
@@ -62,6 +63,8 @@ fn config() -> Config {
         .native_unwind_info(false)
         // There is no way to start a thread; shared memory would only widen what can go wrong.
         .wasm_threads(false)
+        // What the standard leaves to the processor comes out the same on each, at the price of an instruction.
+        .relaxed_simd_deterministic(true)
         // WASI 0.3 is made of it.
         .wasm_component_model_async(true);
     config

@@ -2,16 +2,19 @@
 //!
 //! Nothing is buffered here, so nothing is lost when the process is ended by a signal, and output
 //! arrives in the order in which it was written. Reading waits on the program's own thread, which has
-//! nothing else to do; only a program that polls several things at once makes us watch standard input.
+//! nothing else to do. Only what can do several things at once makes us watch standard input: a program of WASI
+//! 0.2 that polls, and every one of 0.3. Writing waits in all of them, for a reader that is slower.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready as try_ready};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::cli::{InputFile, IsTerminal, OutputFile, StdinStream, StdoutStream};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 #[cfg(unix)]
@@ -68,10 +71,7 @@ impl IsTerminal for Output {
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        match self.file.try_clone() {
-            Ok(file) => Box::new(OutputFile::new(file)),
-            Err(_) => Box::new(tokio::io::empty()),
-        }
+        Box::new(self.clone())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
@@ -98,6 +98,20 @@ impl OutputStream for Output {
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(write_all(&self.file, bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Writes all of `bytes`, also to a descriptor that another process has set non-blocking.
@@ -150,9 +164,10 @@ impl IsTerminal for Input {
 
 impl StdinStream for Input {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        // A watch can wake one reader, so a second stream gets its own, which is of a descriptor of its own.
         match self.file.try_clone() {
-            Ok(file) => Box::new(InputFile::new(file)),
-            Err(_) => Box::new(tokio::io::empty()),
+            Ok(file) => Box::new(Self::new(file)),
+            Err(error) => Box::new(Broken(Some(error))),
         }
     }
 
@@ -187,12 +202,38 @@ impl Pollable for Input {
     }
 }
 
+impl AsyncRead for Input {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            try_ready!(self.watch.poll_readable(context));
+            match (&*self.file).read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+/// An input stream that could not be made: the first read says why.
+struct Broken(Option<io::Error>);
+
+impl AsyncRead for Broken {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.take().map_or(Ok(()), Err))
+    }
+}
+
 /// Elsewhere a read waits, and polling standard input says that it is ready.
 #[cfg(not(unix))]
 mod ready {
     use std::fs::File;
     use std::io;
     use std::sync::Arc;
+    use std::task::{Context, Poll};
 
     pub fn is_readable(_file: &File) -> bool {
         true
@@ -207,6 +248,10 @@ mod ready {
         }
 
         pub async fn readable(&self) {}
+
+        pub fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
     }
 
     pub fn wait_writable(_file: &File) -> io::Result<()> {

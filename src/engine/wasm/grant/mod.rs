@@ -13,6 +13,7 @@
 //! its own label, `wherry.capabilities`: shown, and never read here.
 
 pub mod address;
+pub mod debug;
 pub mod limit;
 pub mod network;
 pub mod outgoing;
@@ -101,6 +102,8 @@ pub struct Grants {
     pub limit: limit::Limit,
     /// How it is served, if it is an HTTP server.
     pub serve: serve::Serve,
+    /// What it leaves behind when it breaks off.
+    pub debug: debug::Debug,
 }
 
 /// What a group of words makes of one of them.
@@ -109,7 +112,7 @@ type Set = Result<bool, String>;
 impl Grants {
     /// Every word there is.
     pub fn words() -> impl Iterator<Item = Word> {
-        network::WORDS.iter().chain(limit::WORDS).chain(serve::WORDS).copied()
+        network::WORDS.iter().chain(limit::WORDS).chain(serve::WORDS).chain(debug::WORDS).copied()
     }
 
     /// The word that an annotation or a label called `key` is about.
@@ -133,10 +136,11 @@ impl Grants {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
-        let groups: [fn(&mut Self, &str, &str) -> Set; 3] = [
+        let groups: [fn(&mut Self, &str, &str) -> Set; 4] = [
             |grants, name, value| grants.network.set(name, value),
             |grants, name, value| grants.limit.set(name, value),
             |grants, name, value| grants.serve.set(name, value),
+            |grants, name, value| grants.debug.set(name, value),
         ];
         for group in groups {
             match group(self, name, value) {

@@ -20,6 +20,11 @@ fn tls3(linker: &mut Link) -> wasmtime::Result<()> {
     p3::add_to_linker(linker)
 }
 
+/// Every draft that is offered.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    INTERFACES.iter().map(|(name, _)| *name)
+}
+
 /// Whether an interface is offered.
 pub(super) fn offers(import: &str) -> bool {
     INTERFACES.iter().any(|(name, _)| *name == import)

@@ -5,8 +5,11 @@
 //! without using them, and deny every use.
 
 mod draft;
+mod missing;
 mod p2;
 mod p3;
+
+pub(super) use missing::hint;
 
 use wasmtime::component::{self, Component};
 use wasmtime::{ExternType, Linker, Module, Store};
@@ -112,7 +115,10 @@ pub(super) fn check_module(module: &Module) -> Result<(), Error> {
         None if module.get_export("_initialize").is_some() => {
             Err(not_command("it is a reactor, which waits to be called: it exports `_initialize` and no `_start`"))
         }
-        None => Err(not_command("it is a library: it exports no `_start`")),
+        None => {
+            let exports = listed(module.exports().map(|export| export.name().to_owned()));
+            Err(not_command(&format!("it is a library: it exports no `_start`, but {exports}")))
+        }
     }
 }
 
@@ -161,7 +167,21 @@ fn role_of(exports: &[&str]) -> Result<Role, Error> {
     if let Some(handler) = has(HANDLER) {
         return if version(handler).starts_with(WASI_0_3) { Ok(Role::Server3) } else { Err(other(handler)) };
     }
-    Err(not_command(&format!("it is a library: it exports neither `{RUN}` nor an HTTP handler")))
+    let exports = listed(exports.iter().map(|&name| name.to_owned()));
+    Err(not_command(&format!("it is a library: it exports neither `{RUN}` nor an HTTP handler, but {exports}")))
+}
+
+/// The most exports of a library that are named.
+const MAX_EXPORTS: usize = 5;
+
+/// Some of the names that a program exports, fit to be printed.
+fn listed(exports: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<String> =
+        exports.take(MAX_EXPORTS + 1).map(|name| format!("`{}`", shown(&name, MAX_NAME))).collect();
+    if names.len() > MAX_EXPORTS {
+        names[MAX_EXPORTS] = "more".into();
+    }
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 /// The world of WASI that is the one for these exports.
@@ -182,16 +202,11 @@ fn refuse_missing(imports: Vec<String>) -> Result<(), Error> {
     if imports.is_empty() { Ok(()) } else { Err(Error::MissingImports { imports }) }
 }
 
-/// What to do about missing imports, where their names tell.
-pub(super) fn hint(imports: &[String]) -> Option<String> {
-    let any = |start: &str| imports.iter().any(|import| import.starts_with(start));
-    if imports.iter().any(|import| import.contains("@0.3.0-rc")) {
-        Some("that is a draft of WASI 0.3: build with tools that know 0.3.0".into())
-    } else if any("env::") {
-        Some("functions of `env` come from a compiler's own environment: build for WASI (wasm32-wasip1)".into())
-    } else if any("wasi::thread-spawn") {
-        Some("WASI has no threads: build without them".into())
-    } else {
-        None
+/// An import that is not offered, as it is shown: its name, and whose it is.
+pub(super) fn told(import: &str) -> String {
+    let name = shown(import, MAX_NAME);
+    match missing::owner(import) {
+        Some(owner) => format!("{name} ({owner})"),
+        None => name,
     }
 }

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiView, p2};
 use wasmtime_wasi_http::WasiHttp;
 use wasmtime_wasi_http::p2::bindings as http;
 
+use super::super::files;
 use super::super::host::Host;
 use super::super::net::lookup::Lookup;
 use super::Link;
@@ -32,7 +33,10 @@ const CORE: [&str; 9] = [
 /// component imports are put there: making an entry for every function of all of them takes longer than
 /// starting a small program.
 const INTERFACES: [(&str, Add); 20] = [
-    ("wasi:filesystem/types", |l| filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::for_filesystem)),
+    ("wasi:filesystem/types", |l| {
+        filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::for_filesystem)?;
+        files::link(l)
+    }),
     ("wasi:filesystem/preopens", |l| {
         filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, Host::for_filesystem)
     }),

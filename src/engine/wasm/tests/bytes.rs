@@ -26,7 +26,8 @@ fn a_missing_import_is_named() {
     let error = refused(&wat(module));
     assert_eq!(
         error.to_string(),
-        "the program imports what is not offered: env::emscripten_sleep, wasi_snapshot_preview1::fd_teleport"
+        "the program imports what is not offered: env::emscripten_sleep (the compiler's own environment), \
+         wasi_snapshot_preview1::fd_teleport (no function of WASI preview 1)"
     );
     assert!(error.hint().unwrap().contains("wasm32-wasip1"));
     assert_eq!(error.kind(), FailureKind::Unsupported);
@@ -52,10 +53,10 @@ fn a_components_missing_interfaces_are_named() {
     let error = refused(&wat(component));
     assert_eq!(
         error.to_string(),
-        "the program imports what is not offered: wasi:nn/tensor@0.2.0-rc-2024-10-28, \
-         wasi:cli/stdout@0.3.0-rc-2025-09-16, acme:anvil/drop"
+        "the program imports what is not offered: wasi:nn/tensor@0.2.0-rc-2024-10-28 (wasi-nn, a proposal), \
+         wasi:cli/stdout@0.3.0-rc-2025-09-16 (a draft of WASI 0.3.0), acme:anvil/drop"
     );
-    assert!(error.hint().unwrap().contains("0.3"));
+    assert!(error.hint().unwrap().contains("no release of WASI has that"));
 }
 
 #[test]
@@ -75,6 +76,12 @@ fn what_is_no_command_is_told_apart() {
     assert!(said("(module (func (export \"_start\") (param i32)))").contains("without parameters"));
     assert!(said("(module (memory (export \"_start\") 1))").contains("not a function"));
     assert!(said("(component)").contains("library"));
+    assert!(said("(module (func (export \"add\")))").ends_with("it exports no `_start`, but `add`"));
+    let api = "(component (instance $i) (export \"acme:api/v1\" (instance $i)))";
+    assert!(said(api).ends_with("but `acme:api/v1`"));
+    for text in ["(module)", "(component)", "(module (func (export \"_initialize\")))"] {
+        assert!(refused(&wat(text)).hint().unwrap().contains("main function"), "{text}");
+    }
     let exporting = |name: &str| format!("(component (instance $i) (export \"{name}\" (instance $i)))");
     assert!(said(&exporting("wasi:http/incoming-handler@0.3.0")).contains("another version"));
     assert!(said(&exporting("wasi:cli/run@0.4.0")).contains("another version"));

@@ -4,6 +4,8 @@
 mod bytes;
 mod cached;
 mod denied;
+mod ending;
+mod features;
 mod files;
 mod process;
 mod running;
