@@ -9,7 +9,8 @@ use crate::config::Settings;
 #[cfg(target_os = "linux")]
 use crate::container;
 use crate::engine::wasm;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, tolerate};
+use crate::event::{Actor, Event, Journal, Type};
 use crate::oci::Layer;
 use crate::snapshot::LayerId;
 use crate::state::Db;
@@ -139,6 +140,17 @@ impl Host {
     pub fn snapshots(&self) -> Result<&Arc<snapshot::Store>, Error> {
         let open = || Ok(Arc::new(snapshot::Store::open(&self.settings.root.join(layers()))?));
         once(&self.snapshots, open)
+    }
+
+    /// The journal of what happened.
+    pub fn journal(&self) -> Journal {
+        Journal::new(&self.settings.run)
+    }
+
+    /// Writes down that something happened to an image. That it could not be is no reason to undo it.
+    pub fn note_image(&self, action: &str, id: &str, name: &str) {
+        let actor = Actor { id: id.to_owned(), ..Actor::default() }.with("name", name);
+        tolerate(self.journal().note(&Event::now(Type::Image, action, actor)));
     }
 
     /// The client of all registries.

@@ -14,6 +14,28 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
+/// Bytes in binary units, four significant digits: `1.234MiB`, `45.6GiB`.
+pub fn binary_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    let decimals = match value {
+        v if v >= 999.95 => 0,
+        v if v >= 99.995 => 1,
+        v if v >= 9.9995 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
 /// C's `%.3g` for 0 ≤ value < 1000.
 fn three_digits(value: f64) -> String {
     let decimals = match value {
@@ -117,6 +139,22 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn binary_sizes_as_docker_writes_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (1536, "1.5KiB"),
+            (5_439_488, "5.188MiB"),
+            (8_322_359_296, "7.751GiB"),
+            (128 << 20, "128MiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary_size(bytes), text);
         }
     }
 

@@ -126,18 +126,21 @@ fn state(status: &Status) -> Value {
         Status::Created { failure: Some((_, why)) } => error.clone_from(why),
         Status::Created { failure: None } | Status::Dead => {}
     }
+    let ended = if let Status::Exited(exit) = status { Some(exit) } else { None };
     json!({
         "Status": status.word(),
         "Running": matches!(status, Status::Running { .. }),
         "Paused": false,
         "Restarting": false,
-        "OOMKilled": false,
+        "OOMKilled": ended.is_some_and(|exit| exit.oom_killed),
         "Dead": matches!(status, Status::Dead),
         "Pid": pid,
         "ExitCode": status.exit_code(),
         "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
+        // Of a WebAssembly program: how it trapped, if it did.
+        "Trap": ended.and_then(|exit| exit.trap.as_deref()),
     })
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
+use super::when::{self, Nanos};
 use super::{Context, Outcome};
 use crate::container::{Container, Status};
 use crate::error::{Failure, Kind};
@@ -20,6 +21,12 @@ pub struct Args {
     /// Number of lines to show from the end of the logs
     #[arg(short = 'n', long, default_value = "all", value_parser = tail)]
     tail: Tail,
+    /// Show logs since this time: a date, seconds since 1970, or how long ago as in 10m
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    since: Option<Nanos>,
+    /// Show logs before this time
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    until: Option<Nanos>,
     /// Show timestamps
     #[arg(short, long)]
     timestamps: bool,
@@ -70,11 +77,15 @@ pub fn run(args: Args, context: &Context) -> Outcome {
 
 fn show(reader: &mut Reader, container: &Container, args: &Args) -> std::io::Result<()> {
     match args.tail {
-        None => print(reader, args.timestamps)?,
+        None => print(reader, args)?,
         Some(count) => {
             let mut last = std::collections::VecDeque::new();
             for record in reader.by_ref() {
-                last.push_back(record?);
+                let record = record?;
+                if !args.want(&record) {
+                    continue;
+                }
+                last.push_back(record);
                 if last.len() > count {
                     last.pop_front();
                 }
@@ -84,8 +95,8 @@ fn show(reader: &mut Reader, container: &Container, args: &Args) -> std::io::Res
     }
     match &container.status {
         Status::Running { supervisor, .. } if args.follow => {
-            let Ok(Some(pidfd)) = supervisor.open() else { return print(reader, args.timestamps) };
-            follow(reader, container, pidfd.as_fd(), args.timestamps)
+            let Ok(Some(pidfd)) = supervisor.open() else { return print(reader, args) };
+            follow(reader, container, pidfd.as_fd(), args)
         }
         _ => Ok(()),
     }
@@ -96,27 +107,38 @@ fn follow(
     reader: &mut Reader,
     container: &Container,
     supervisor: std::os::fd::BorrowedFd<'_>,
-    timestamps: bool,
+    args: &Args,
 ) -> std::io::Result<()> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     inotify::add_watch(&watch, container.log(), inotify::WatchFlags::MODIFY)?;
     loop {
-        print(reader, timestamps)?;
+        print(reader, args)?;
         let mut fds = [PollFd::new(&watch, PollFlags::IN), PollFd::from_borrowed_fd(supervisor, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         if !fds[1].revents().is_empty() {
-            return print(reader, timestamps);
+            return print(reader, args);
         }
         let mut events = [0; 4096];
         while rustix::io::read(&watch, &mut events[..]).is_ok_and(|count| count > 0) {}
     }
 }
 
-fn print(reader: &mut Reader, timestamps: bool) -> std::io::Result<()> {
-    reader.try_for_each(|record| print_one(&record?, timestamps))
+fn print(reader: &mut Reader, args: &Args) -> std::io::Result<()> {
+    reader.try_for_each(|record| {
+        let record = record?;
+        if args.want(&record) { print_one(&record, args.timestamps) } else { Ok(()) }
+    })
+}
+
+impl Args {
+    /// Whether a record is of the time that was asked for.
+    fn want(&self, record: &Record) -> bool {
+        let time = Nanos::try_from(record.time.as_nanosecond()).unwrap_or(Nanos::MAX);
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
 }
 
 fn print_one(record: &Record, timestamps: bool) -> std::io::Result<()> {

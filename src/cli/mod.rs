@@ -22,6 +22,10 @@ mod version;
 #[cfg(target_os = "linux")]
 mod create;
 #[cfg(target_os = "linux")]
+mod events;
+#[cfg(target_os = "linux")]
+mod exec;
+#[cfg(target_os = "linux")]
 mod inspect;
 #[cfg(target_os = "linux")]
 mod kill;
@@ -36,9 +40,15 @@ mod rm;
 #[cfg(target_os = "linux")]
 mod start;
 #[cfg(target_os = "linux")]
+mod stats;
+#[cfg(target_os = "linux")]
 mod stop;
 #[cfg(target_os = "linux")]
+mod top;
+#[cfg(target_os = "linux")]
 mod wait;
+#[cfg(target_os = "linux")]
+mod when;
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -107,6 +117,18 @@ enum Command {
     /// List containers
     #[cfg(target_os = "linux")]
     Ps(ps::Args),
+    /// Execute a command in a running container, or look at a WebAssembly program
+    #[cfg(target_os = "linux")]
+    Exec(exec::Args),
+    /// Display the running processes of a container
+    #[cfg(target_os = "linux")]
+    Top(top::Args),
+    /// Display a live stream of container(s) resource usage statistics
+    #[cfg(target_os = "linux")]
+    Stats(stats::Args),
+    /// Get events as they happen
+    #[cfg(target_os = "linux")]
+    Events(events::Args),
     /// Fetch the logs of a container
     #[cfg(target_os = "linux")]
     Logs(logs::Args),
@@ -198,6 +220,14 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         Command::Rm(args) => ordinary(rm::run(args, context)),
         #[cfg(target_os = "linux")]
         Command::Ps(args) => ordinary(ps::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Exec(args) => exec::run(args, context),
+        #[cfg(target_os = "linux")]
+        Command::Top(args) => ordinary(top::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Stats(args) => ordinary(stats::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Events(args) => ordinary(events::run(args, context)),
         #[cfg(target_os = "linux")]
         Command::Logs(args) => ordinary(logs::run(args, context)),
         #[cfg(target_os = "linux")]

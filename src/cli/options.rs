@@ -189,7 +189,7 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
         image: image.to_owned(),
         entrypoint,
         args: args.to_vec(),
-        env: environment(options)?,
+        env: environment(&options.env_file, &options.env)?,
         user: options.user.clone(),
         working_dir: options.workdir.clone(),
         hostname: options.hostname.clone(),
@@ -210,14 +210,15 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
     })
 }
 
-fn environment(options: &Options) -> Result<Vec<String>, Invalid> {
+/// The variables of these files and of the command line.
+pub fn environment(files: &[std::path::PathBuf], typed: &[String]) -> Result<Vec<String>, Invalid> {
     let mut variables = Vec::new();
-    for path in &options.env_file {
+    for path in files {
         let text = std::fs::read_to_string(path).map_err(|source| Invalid::EnvFile { path: path.clone(), source })?;
         let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
         variables.extend(lines.map(str::to_owned));
     }
-    variables.extend(options.env.iter().cloned());
+    variables.extend(typed.iter().cloned());
     let mut resolved = Vec::new();
     for variable in variables {
         match variable.split_once('=') {

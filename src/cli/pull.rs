@@ -59,6 +59,7 @@ pub fn pull(
 ) -> Result<Pulled, Box<dyn Failure>> {
     let pulled =
         asynchronous()?.block_on(ctx.host()?.images()?.pull(ctx.host()?.registry(), reference, platform, progress))?;
+    ctx.host()?.note_image("pull", &reference.familiar(), &reference.name());
     Ok(pulled)
 }
 

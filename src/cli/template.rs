@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::error::{Failure, Kind};
 
+/// The fields that are maps with any keys.
+const MAPS: [&str; 2] = ["Attributes", "Labels"];
+
 /// A parsed template.
 #[derive(Debug)]
 pub struct Template(Vec<Piece>);
@@ -78,10 +81,17 @@ impl Piece {
             Self::Text(text) => return Ok(text.clone()),
             Self::Field { path, json } => (path, *json),
         };
-        let find = |value: &'_ Value, name: &String| {
-            value.get(name).cloned().ok_or_else(|| Error::NoField { field: name.clone() })
-        };
-        let found = path.iter().try_fold(value.clone(), |value, name| find(&value, name))?;
+        let mut found = value.clone();
+        let mut of_map = false;
+        for name in path {
+            found = match found.get(name) {
+                Some(field) => field.clone(),
+                // What Go prints of a map that has no such key; of anything else it is a mistake.
+                None if of_map => Value::from("<no value>"),
+                None => return Err(Error::NoField { field: name.clone() }),
+            };
+            of_map = MAPS.contains(&name.as_str());
+        }
         Ok(match found {
             Value::String(text) if !json => text,
             Value::Null if !json => "<nil>".to_owned(),
@@ -105,6 +115,9 @@ mod tests {
         let render = |t: &str| Template::parse(t).and_then(|t| t.render(&value)).map_err(|e| e.to_string());
         assert_eq!(render("{{.A.B}}-{{ .S }}\\t!").unwrap(), "3-text\t!");
         assert_eq!(render("{{json .S}} {{.A.L}} {{json .A.L}}").unwrap(), "\"text\" [x y] [\"x\",\"y\"]");
+        let event = serde_json::json!({"Attributes": {"name": "x"}});
+        let of_event = |t: &str| Template::parse(t).unwrap().render(&event).unwrap();
+        assert_eq!(of_event("{{.Attributes.name}} {{.Attributes.trap}}"), "x <no value>");
         for (bad, says) in [("{{range .A}}", "range"), ("{{.A", "unclosed"), ("{{.Nope}}", "Nope")] {
             assert!(render(bad).unwrap_err().contains(says), "{bad}");
         }

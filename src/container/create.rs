@@ -66,7 +66,9 @@ impl Store {
         }
         let (record, prepared) = made?;
         let prepared = Some(Arc::new(prepared));
-        Ok(Container { record, name, status: Status::Created { failure: None }, directory, prepared })
+        let container = Container { record, name, status: Status::Created { failure: None }, directory, prepared };
+        self.note("create", container.actor());
+        Ok(container)
     }
 
     fn fill(

@@ -13,6 +13,7 @@
 
 mod create;
 mod direct;
+mod exec;
 mod files;
 mod granted;
 mod name;
@@ -21,7 +22,8 @@ mod remove;
 mod signal;
 mod start;
 mod status;
-mod user;
+mod usage;
+mod view;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -31,13 +33,19 @@ use jiff::Timestamp;
 
 pub use create::Create;
 pub use direct::{Direct, Program};
+pub use exec::Exec;
 pub use record::{Config, HostConfig, Record};
 pub use signal::{InvalidSignal, number as signal_number};
 pub use start::{StartOptions, parse_bind};
 pub use status::Status;
-pub use user::{InvalidUser, MAX_ACCOUNT_FILE};
+pub use usage::Usage;
+pub use view::{OpenFile, Resident, View};
 
-use crate::error::{Failure, Kind};
+pub use crate::bundle::Bind;
+
+pub use crate::engine::linux::user::{InvalidUser, MAX_ACCOUNT_FILE};
+use crate::error::{Failure, Kind, tolerate};
+use crate::event::{Actor, Event, Journal, Type};
 use crate::state::{ContainerRow, Db};
 use crate::task::State;
 use crate::{bundle, cgroup, engine, image, snapshot, state, sys, task};
@@ -111,6 +119,8 @@ pub enum Error {
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot {what}")]
     Sys { what: &'static str, source: sys::Error },
+    #[error("container {name} is not running")]
+    NotRunning { name: String },
     #[error("cannot grant {path:?} to a WebAssembly program")]
     NotADirectory { path: PathBuf },
     #[error(transparent)]
@@ -150,7 +160,7 @@ impl Failure for Error {
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
             Self::GrantsToLinux | Self::GrantsWithoutNetwork => Kind::InvalidArgument,
-            Self::WrongStatus { .. } => Kind::FailedPrecondition,
+            Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
             Self::Record { .. } => Kind::DataLoss,
             Self::NewerRecord { .. } => Kind::Unsupported,
             Self::Io { source, .. } => Kind::of_io(source),
@@ -210,6 +220,16 @@ impl Store {
         self.places.containers.join(id)
     }
 
+    /// Where it is written down what happens.
+    fn journal(&self) -> Journal {
+        Journal::new(&self.places.run)
+    }
+
+    /// Writes down what happened to a container. That it could not be is no reason to undo it.
+    fn note(&self, action: &str, actor: Actor) {
+        tolerate(self.journal().note(&Event::now(Type::Container, action, actor)));
+    }
+
     fn run_directory_of(&self, id: &str) -> PathBuf {
         self.places.run.join(id)
     }
@@ -217,8 +237,15 @@ impl Store {
     fn container(&self, row: ContainerRow) -> Result<Container, Error> {
         let record = Record::parse(&row)?;
         let directory = self.directory_of(&row.id);
-        let status = Status::of(State::settled(&directory)?, directory.exists());
-        Ok(Container { record, name: row.name, status, directory, prepared: None })
+        let mut container = Container { record, name: row.name, status: Status::Dead, directory, prepared: None };
+        let exists = container.directory.exists();
+        container.status = Status::of(self.state(&container)?, exists);
+        Ok(container)
+    }
+
+    /// The state of a container's task. That one has ended unseen is an event of the moment in which it is found out.
+    fn state(&self, container: &Container) -> Result<Option<State>, Error> {
+        Ok(State::settled(&container.directory, |exit| self.note("die", exit.told_of(container.actor())))?)
     }
 }
 
@@ -236,6 +263,13 @@ impl Container {
     /// When it was created.
     pub fn created(&self) -> Timestamp {
         self.record.created
+    }
+
+    /// The container as its events name it: by its id, with its image, its name and its labels.
+    fn actor(&self) -> Actor {
+        let labels = self.record.config.labels.clone();
+        let actor = Actor { id: self.record.id.clone(), attributes: labels };
+        actor.with("image", &self.record.image).with("name", &self.name)
     }
 
     fn wrong(&self, verb: &'static str, hint: Option<&'static str>) -> Error {

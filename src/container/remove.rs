@@ -24,7 +24,9 @@ impl Store {
             gone(&container.directory)?;
         }
         gone(&self.run_directory_of(&container.record.id))?;
-        self.db.containers().remove(&container.record.id)?;
+        if self.db.containers().remove(&container.record.id)? {
+            self.note("destroy", container.actor());
+        }
         self.sweep()
     }
 

@@ -41,7 +41,10 @@ impl Store {
         let failed = |source| Error::Sys { what: "signal the container", source };
         match process.open().map_err(failed)? {
             Some(pidfd) => match process::signal(pidfd.as_fd(), signal) {
-                Ok(true) => Ok(()),
+                Ok(true) => {
+                    self.note("kill", container.actor().with("signal", signal));
+                    Ok(())
+                }
                 Ok(false) => Err(self.find(&container.record.id)?.wrong("kill", None)),
                 // It is another user of another user namespace than this process's; its supervisor's is the same.
                 Err(error) if error.errno() == Some(libc::EPERM) => {
@@ -64,6 +67,7 @@ impl Store {
             self.kill_if_running(container, KILL)?;
             ends_within(&handle, None)?;
         }
+        self.note("stop", container.actor());
         Ok(())
     }
 
@@ -82,7 +86,7 @@ impl Store {
         {
             ends_within(&handle, None)?;
         }
-        match task::State::settled(&container.directory)? {
+        match self.state(container)? {
             Some(task::State::Exited(exit)) => Ok(exit.code),
             state => Ok(Status::of(state, true).exit_code()),
         }

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io, user};
+use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
 use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
-use crate::engine::linux::wall;
+use crate::engine::linux::{user, wall};
 use crate::sys::lock::FileLock;
 use crate::sys::pty;
 use crate::task::{self, Launched, Orders};
@@ -65,6 +65,8 @@ impl Store {
             terminal: record.config.tty.then(|| options.size.unwrap_or(pty::Size { rows: 24, columns: 80 })),
             stdin: record.config.open_stdin,
             attached: options.attached,
+            journal: self.journal(),
+            actor: container.actor(),
             cleanup: record.host_config.auto_remove.then(cleanup),
         }
     }
@@ -122,7 +124,7 @@ impl Places {
         let profile = || if *engine == Engine::Wasm { wall::written() } else { docker() };
         Ok(Intent {
             args: config.command(),
-            env: environment(config, *engine, &who.home),
+            env: environment(config, *engine, config.tty, Some(&who.home)),
             cwd: PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir }),
             user: who.user,
             terminal: config.tty,
@@ -158,12 +160,12 @@ impl Places {
 }
 
 /// The program's variables, in Docker's order. A Wasm program gets what was asked for and nothing else.
-fn environment(config: &Config, engine: Engine, home: &str) -> Vec<String> {
+pub(super) fn environment(config: &Config, engine: Engine, tty: bool, home: Option<&str>) -> Vec<String> {
     if engine == Engine::Wasm {
         return config.env.clone();
     }
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
-    if config.tty {
+    if tty {
         env.push("TERM=xterm".to_owned());
     }
     let named = |env: &[String], name: &str| env.iter().position(|v| v.split('=').next() == Some(name));
@@ -175,7 +177,7 @@ fn environment(config: &Config, engine: Engine, home: &str) -> Vec<String> {
         }
     }
     if named(&env, "HOME").is_none() {
-        env.push(format!("HOME={home}"));
+        env.extend(home.map(|home| format!("HOME={home}")));
     }
     env
 }

@@ -2,7 +2,7 @@
 
 use super::options::{Flag, Given, option};
 use super::{Command, Context, Error, Outcome, cgroup, say};
-use crate::sys::named;
+use crate::engine::linux::listing;
 
 static FLAGS: [Flag; 1] = [option("format", Some('f'), "FORMAT", "table or json (default: table)")];
 
@@ -33,41 +33,10 @@ fn run(context: &Context<'_>, given: &Given) -> Outcome {
 
 /// What the system's `ps` says of these processes.
 fn table(options: &[std::ffi::OsString], pids: &[i32]) -> Result<String, Error> {
-    let mut ps = std::process::Command::new("ps");
-    if options.is_empty() {
-        ps.arg("-ef")
-    } else {
-        ps.args(options)
-    };
-    let output = named(ps.output(), || "execve(\"ps\")".into()).map_err(Error::sys("list processes"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::refuse("ps", said));
-    }
-    filter(&String::from_utf8_lossy(&output.stdout), pids)
-}
-
-/// The head of `listing` and the lines of these processes.
-fn filter(listing: &str, pids: &[i32]) -> Result<String, Error> {
-    let mut lines = listing.lines();
-    let head = lines.next().unwrap_or_default();
-    let column = head.split_whitespace().position(|title| title == "PID");
-    let column = column.ok_or_else(|| Error::refuse("ps", "couldn't find PID field in ps output"))?;
-    let ours = |line: &&str| {
-        let pid = line.split_whitespace().nth(column).and_then(|field| field.parse().ok());
-        pid.is_some_and(|pid| pids.contains(&pid))
-    };
-    Ok(std::iter::once(head).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_chosen_by_the_column_that_is_called_pid() {
-        let listing = "UID   PID  PPID CMD\nroot    7    12 sleep 12\nroot   12     1 sh\n";
-        assert_eq!(filter(listing, &[12]).unwrap(), "UID   PID  PPID CMD\nroot   12     1 sh\n");
-        assert!(filter("A B\n1 2\n", &[1]).is_err());
+    match listing::of(options, pids) {
+        Ok(lines) => Ok(lines.iter().map(|line| format!("{line}\n")).collect()),
+        Err(listing::Error::Sys(source)) => Err(Error::sys("list processes")(source)),
+        Err(listing::Error::Refused { said }) => Err(Error::refuse("ps", said)),
+        Err(listing::Error::NoPid) => Err(Error::refuse("ps", "couldn't find PID field in ps output")),
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn receive(socket: &UnixStream) -> sys::Result<(Orders, Option<OwnedF
     Ok((sys::named(orders, || "parse the orders".into())?, root, wasm))
 }
 
-fn await_start(socket: UnixStream) -> Result<Launched, Error> {
+pub(super) fn await_start(socket: UnixStream) -> Result<Launched, Error> {
     let mut received = Vec::new();
     loop {
         match wire::parse(&received) {

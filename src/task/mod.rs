@@ -15,15 +15,19 @@
 //! replaces it. When that says `running` and no such process exists, the supervisor was killed or the
 //! machine rebooted; whoever looks then says so ([`State::settled`]).
 
+mod ask;
 mod forget;
 mod launch;
 mod relay;
+mod session;
 mod state;
+mod streams;
 mod supervise;
 pub mod wire;
 
 use std::path::PathBuf;
 
+pub use ask::{execute, look};
 pub use forget::forget;
 pub use launch::{Launched, launch};
 pub use relay::{Attachment, End, relay, signal};
@@ -33,6 +37,7 @@ pub use supervise::supervise;
 
 use crate::engine::Engine;
 use crate::error::{Failure, Kind};
+use crate::event::{Actor, Journal};
 use crate::sys::{self, pty};
 
 /// The name under which the binary is executed to supervise a container.
@@ -56,8 +61,33 @@ pub struct Orders {
     pub stdin: bool,
     /// Whether the launcher stays attached; the input then ends when it goes away.
     pub attached: bool,
+    /// Where it is written down what happens.
+    pub journal: Journal,
+    /// The container, as its events name it.
+    pub actor: Actor,
     /// The arguments with which our binary removes the container after its end, if it is to be removed.
     pub cleanup: Option<Vec<String>>,
+}
+
+/// A further program to execute in a running container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Execution {
+    /// Its name among events.
+    pub id: String,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// All of its environment but `HOME`, which follows from the user.
+    pub env: Vec<String>,
+    /// Where it starts, if not where the container's program did.
+    pub cwd: Option<PathBuf>,
+    /// Who it runs as, as it was typed, if not as the container's program.
+    pub user: Option<String>,
+    /// The terminal's size, if it is to have one.
+    pub terminal: Option<pty::Size>,
+    /// Whether its standard input is open.
+    pub stdin: bool,
+    /// Whether it has all capabilities.
+    pub privileged: bool,
 }
 
 /// Why a container could not be started, as it crossed from the supervisor.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::event::Actor;
 use crate::sys::process::Identity;
 
 /// The exit status of a container whose end nobody saw, as Docker has it after a crash.
@@ -53,6 +54,21 @@ pub struct Exit {
     /// What else there is to say of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether the kernel killed a process of it for want of memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_killed: bool,
+    /// How a Wasm program trapped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trap: Option<String>,
+}
+
+impl Exit {
+    /// What an event `die` says of it, of the container that `actor` names.
+    pub fn told_of(&self, actor: Actor) -> Actor {
+        let seconds = self.finished_at.as_second() - self.started_at.as_second();
+        let actor = actor.with("exitCode", self.code).with("execDuration", seconds);
+        self.trap.iter().fold(actor, |actor, trap| actor.with("trap", trap))
+    }
 }
 
 impl State {
@@ -84,7 +100,7 @@ impl State {
 
     /// The state of the container in `directory` as the kernel confirms it. A task that is said to run, and
     /// whose supervisor does not exist, has ended unseen: that is recorded, with when it was found out.
-    pub fn settled(directory: &Path) -> Result<Option<Self>, Error> {
+    pub fn settled(directory: &Path, found_out: impl FnOnce(&Exit)) -> Result<Option<Self>, Error> {
         let state = Self::read(directory)?;
         let Some(Self::Running { supervisor, started_at, boot: then, .. }) = &state else { return Ok(state) };
         let same_boot = *then == boot();
@@ -98,9 +114,17 @@ impl State {
         }
         let error = if same_boot { "its supervisor was killed" } else { "the machine was restarted" };
         let finished_at = Timestamp::now();
-        let exit = Exit { code: UNSEEN, started_at: *started_at, finished_at, error: Some(error.to_owned()) };
-        let ended = Self::Exited(exit);
+        let exit = Exit {
+            code: UNSEEN,
+            started_at: *started_at,
+            finished_at,
+            error: Some(error.to_owned()),
+            oom_killed: false,
+            trap: None,
+        };
+        let ended = Self::Exited(exit.clone());
         ended.write(directory, true)?;
+        found_out(&exit);
         Ok(Some(ended))
     }
 }
@@ -130,7 +154,7 @@ mod tests {
         let state = running(Identity::of(std::process::id() as i32).unwrap());
         state.write(directory.path(), true).unwrap();
         assert_eq!(State::read(directory.path()).unwrap(), Some(state.clone()));
-        assert_eq!(State::settled(directory.path()).unwrap(), Some(state));
+        assert_eq!(State::settled(directory.path(), |_| panic!("it runs")).unwrap(), Some(state));
     }
 
     #[test]
@@ -139,7 +163,10 @@ mod tests {
         let reused = Identity { start_time: me.start_time + 1, ..me };
         let directory = tempfile::tempdir().unwrap();
         running(reused).write(directory.path(), false).unwrap();
-        let settled = State::settled(directory.path()).unwrap();
+        let mut told = 0;
+        let settled = State::settled(directory.path(), |_| told += 1).unwrap();
+        assert_eq!(State::settled(directory.path(), |_| panic!("it is known")).unwrap(), settled);
+        assert_eq!(told, 1);
         assert!(matches!(settled, Some(State::Exited(Exit { code: UNSEEN, .. }))));
         assert_eq!(State::read(directory.path()).unwrap(), settled, "and it stays found out");
     }

@@ -7,27 +7,37 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
+use super::session::Session;
+use super::streams::{Heard, Input, Outputs, Plumbing, hear, waits};
 use super::wire::{self, Kind, Parsed};
-use super::{Error, Exit, Orders, StartFailure, State, launch, state};
+use super::{Error, Execution, Exit, Orders, StartFailure, State, launch, state};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchies};
-use crate::engine::linux::{self, Request, Running, Stdio};
+use crate::engine::linux::{self, Request, Running};
 use crate::engine::wasm;
+use crate::engine::wasm::view::{Board, Numbers};
 use crate::error::{Failure, chain, tolerate};
+use crate::event::{Actor, Event, Journal, Type};
 use crate::log::{Stream, Writer};
 use crate::sys::process::{self, Identity};
 use crate::sys::{self, pty, socket};
 
 /// How far a client may lag behind before the container has to wait for it.
 const MAX_BACKLOG: usize = 256 << 10;
+
+/// The longest description of a program to execute: what execve(2) takes of arguments and environment by default.
+const MAX_EXECUTION: usize = 2 << 20;
+
+/// How long a client that takes nothing is waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most clients at a time; each is a file descriptor of ours.
 const MAX_CLIENTS: usize = 64;
@@ -44,8 +54,12 @@ pub fn supervise() -> Option<Vec<String>> {
     let started = start(&orders, root, wasm);
     match started {
         Ok(mut task) => {
-            task.clients.push(Client::new(launcher, orders.attached));
+            task.clients.push(Client::new(launcher, orders.attached, true));
             task.announce();
+            if orders.attached {
+                task.note("attach", task.actor.clone());
+            }
+            task.note("start", task.actor.clone());
             // It costs only memory where it fails.
             tolerate(process::forget_code());
             task.run();
@@ -80,7 +94,7 @@ fn refuse(orders: &Orders, launcher: &UnixStream, failure: StartFailure) {
 }
 
 impl StartFailure {
-    fn of(error: &dyn Failure, status: u8) -> Self {
+    pub(super) fn of(error: &dyn Failure, status: u8) -> Self {
         Self { message: chain(error), hint: error.hint(), status }
     }
 
@@ -108,26 +122,30 @@ struct Task {
     clients: Vec<Client>,
     started_at: Timestamp,
     exited: Option<u8>,
+    /// The container's directory, with the bundle that a further program is executed by.
+    directory: std::path::PathBuf,
+    /// What the Wasm engine shows of its program.
+    board: Board,
+    /// Whether somebody limited its memory, so that the kernel may have killed it.
+    limited: bool,
+    journal: Journal,
+    actor: Actor,
 }
 
-/// Where the program's output is read, by stream.
-type Outputs = Vec<(Stream, OwnedFd)>;
-
-/// The program's standard input, and what it has not taken yet.
-struct Input {
-    fd: OwnedFd,
-    pending: Vec<u8>,
-    ending: bool,
-    terminal: bool,
-}
-
-/// One attached client.
+/// One client: the launcher, or one that came by the socket to ask for something.
 struct Client {
     stream: UnixStream,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
+    /// Whether the container's input is its, and ends with it.
     launcher: bool,
+    /// Whether it is told what the container writes.
+    follows: bool,
     gone: bool,
+    /// What it wants to have executed, as far as it has come.
+    execution: Vec<u8>,
+    /// What was executed for it.
+    session: Option<Session>,
 }
 
 fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Result<Task, StartFailure> {
@@ -136,9 +154,12 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
     let log = Writer::open(&orders.directory.join("log"));
     let log = sys::named(log, || "open(\"log\")".into()).map_err(sys_failed("open the container's log"))?;
     let wasm = program.map(wasm::Compiled::inherited).transpose().map_err(|e| StartFailure::general(&e))?;
+    let board = if wasm.is_some() { Board::shared() } else { Ok(Board::default()) };
+    let board = board.map_err(sys_failed("make the page that the Wasm engine writes to"))?;
+    let wasm = wasm.map(|wasm| wasm.shown_on(board.clone()));
     let socket_path = orders.run.join(super::ATTACH);
     let listener = listen(&socket_path).map_err(sys_failed("listen for clients"))?;
-    let plumbing = Plumbing::lay(orders).map_err(sys_failed("make the container's streams"))?;
+    let plumbing = Plumbing::lay(orders.terminal, orders.stdin).map_err(sys_failed("make the container's streams"))?;
     let cgroup = make_cgroup(&bundle)?;
     let id = orders.directory.file_name().unwrap_or_default().to_string_lossy();
     let request = Request {
@@ -161,7 +182,7 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
             _ => failure,
         }
     })?;
-    let (outputs, input) = plumbing.outer.connect(orders, &running).map_err(sys_failed("connect the terminal"))?;
+    let (outputs, input) = plumbing.outer.connect(&running).map_err(sys_failed("connect the terminal"))?;
     let task = Task {
         running,
         cgroup,
@@ -174,6 +195,11 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
         clients: Vec::new(),
         started_at: Timestamp::now(),
         exited: None,
+        directory: orders.directory.clone(),
+        board,
+        limited: has_memory_limit(&bundle),
+        journal: orders.journal.clone(),
+        actor: orders.actor.clone(),
     };
     task.record(&orders.directory)?;
     Ok(task)
@@ -192,67 +218,17 @@ fn listen(path: &Path) -> sys::Result<UnixListener> {
     Ok(listener)
 }
 
+fn has_memory_limit(bundle: &Bundle) -> bool {
+    let resources = bundle.spec().linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.memory().as_ref()?.limit()).is_some_and(|limit| limit > 0)
+}
+
 fn make_cgroup(bundle: &Bundle) -> Result<Option<Cgroup>, StartFailure> {
     let linux = bundle.spec().linux().clone().unwrap_or_default();
     let Some(path) = linux.cgroups_path() else { return Ok(None) };
     let resources = linux.resources().clone().unwrap_or_default();
     let made = Hierarchies::detect().and_then(|hierarchies| Cgroup::create(hierarchies, path, &resources));
     made.map(Some).map_err(|e| StartFailure::general(&e))
-}
-
-/// The container's ends of its streams, and ours.
-struct Plumbing {
-    inner: Stdio,
-    outer: Outer,
-}
-
-enum Outer {
-    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
-    Terminal,
-}
-
-impl Plumbing {
-    fn lay(orders: &Orders) -> sys::Result<Self> {
-        if let Some(size) = orders.terminal {
-            return Ok(Self { inner: Stdio::Terminal(Some(size)), outer: Outer::Terminal });
-        }
-        let pipe = || sys::named(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC), || "pipe2()".into());
-        let (inner_stdin, stdin) = match orders.stdin {
-            true => pipe().map(|(read, write)| (read, Some(write)))?,
-            false => (OwnedFd::from(sys::named(File::open("/dev/null"), || "open(\"/dev/null\")".into())?), None),
-        };
-        let (stdout, inner_stdout) = pipe()?;
-        let (stderr, inner_stderr) = pipe()?;
-        // Only our ends do not block: the flag belongs to the open file, and a program expects streams that do.
-        for fd in [Some(&stdout), Some(&stderr), stdin.as_ref()].into_iter().flatten() {
-            nonblocking(fd.as_fd())?;
-        }
-        let inner = Stdio::Files([inner_stdin, inner_stdout, inner_stderr]);
-        Ok(Self { inner, outer: Outer::Pipes { stdin, stdout, stderr } })
-    }
-}
-
-impl Outer {
-    fn connect(self, orders: &Orders, running: &Running) -> sys::Result<(Outputs, Option<Input>)> {
-        let input = |fd, terminal| Input { fd, pending: Vec::new(), ending: false, terminal };
-        match (self, &running.console) {
-            (Self::Pipes { stdin, stdout, stderr }, _) => {
-                let outputs = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
-                Ok((outputs, stdin.map(|fd| input(fd, false))))
-            }
-            (Self::Terminal, Some(master)) => {
-                nonblocking(master.as_fd())?;
-                let copy = || sys::named(master.try_clone(), || "dup()".into());
-                let stdin = if orders.stdin { Some(input(copy()?, true)) } else { None };
-                Ok((vec![(Stream::Stdout, copy()?)], stdin))
-            }
-            (Self::Terminal, None) => sys::named(Err(Errno::NOTTY), || "the init stage sent no terminal".into()),
-        }
-    }
-}
-
-fn nonblocking(fd: BorrowedFd<'_>) -> sys::Result<()> {
-    sys::named(rustix::io::ioctl_fionbio(fd, true), || "ioctl(FIONBIO)".into())
 }
 
 impl Task {
@@ -291,20 +267,24 @@ impl Task {
     }
 
     fn wait(&self) -> Ready {
-        let full = self.clients.iter().any(|c| c.outgoing.len() > MAX_BACKLOG);
+        let full = self.clients.iter().any(|c| c.follows && !c.has_room());
         let mut fds =
             vec![PollFd::new(&self.running.child.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         let outputs = if full { &[][..] } else { &self.outputs[..] };
         fds.extend(outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)));
-        let input = self.input.as_ref();
         for client in &self.clients {
-            let mut interest = PollFlags::empty();
-            interest.set(PollFlags::IN, self.hears(client));
-            interest.set(PollFlags::OUT, !client.outgoing.is_empty());
-            fds.push(PollFd::new(&client.stream, interest));
+            if let Some(session) = &client.session {
+                session.watch(&mut fds, client.has_room());
+            }
+            if !client.gone {
+                let mut interest = PollFlags::empty();
+                interest.set(PollFlags::IN, self.hears(client));
+                interest.set(PollFlags::OUT, !client.outgoing.is_empty());
+                fds.push(PollFd::new(&client.stream, interest));
+            }
         }
-        if let Some(input) = input.filter(|i| !i.pending.is_empty()) {
-            fds.push(PollFd::new(&input.fd, PollFlags::OUT));
+        if let Some(input) = self.input.as_ref().and_then(Input::wants) {
+            fds.push(PollFd::from_borrowed_fd(input, PollFlags::OUT));
         }
         // An interrupted or failed poll is like one that found nothing: the loop looks again.
         let found = poll(&mut fds, None).is_ok();
@@ -313,17 +293,20 @@ impl Task {
         Ready { exited: ready(0), listener: ready(1), outputs }
     }
 
-    /// Whether what a client sends is read: the launcher, whose is the input, is not heard while the program has not
-    /// taken what was sent before.
+    /// Whether what a client sends is read: one whose the input is is not heard while the program has not taken what was
+    /// sent before.
     fn hears(&self, client: &Client) -> bool {
-        !client.launcher || self.input.as_ref().is_none_or(|input| input.pending.len() < wire::MAX_PAYLOAD)
+        match &client.session {
+            Some(session) => session.hears(),
+            None => !client.launcher || self.input.as_ref().is_none_or(|input| !input.is_full()),
+        }
     }
 
     fn pump_outputs(&mut self, ready: &[bool]) {
         let mut at = 0;
         let mut outputs = std::mem::take(&mut self.outputs);
         outputs.retain(|(stream, fd)| {
-            let keep = !ready.get(at).copied().unwrap_or(false) || self.read_output(*stream, fd.as_fd());
+            let keep = !ready.get(at).copied().unwrap_or(false) || self.read_output(*stream, fd);
             at += 1;
             keep
         });
@@ -331,20 +314,18 @@ impl Task {
     }
 
     /// Reads once from the container; false when nothing more will come.
-    fn read_output(&mut self, stream: Stream, fd: BorrowedFd<'_>) -> bool {
+    fn read_output(&mut self, stream: Stream, fd: &OwnedFd) -> bool {
         let mut chunk = [0; wire::MAX_PAYLOAD];
-        let bytes = match rustix::io::read(fd, &mut chunk[..]) {
-            Ok(0) => return false,
-            Ok(count) => &chunk[..count],
-            Err(Errno::AGAIN | Errno::INTR) => return true,
-            // EIO: the last process with the terminal open has closed it.
-            Err(_) => return false,
+        let bytes = match hear(fd.as_fd(), &mut chunk) {
+            Heard::Bytes(count) => &chunk[..count],
+            Heard::Nothing => return true,
+            Heard::End => return false,
         };
         if let Some(Err(error)) = self.log.as_mut().map(|log| log.write(stream, bytes)) {
             self.log_error.get_or_insert_with(|| format!("its log is incomplete: {error}"));
         }
         let kind = if stream == Stream::Stdout { Kind::Stdout } else { Kind::Stderr };
-        for client in &mut self.clients {
+        for client in self.clients.iter_mut().filter(|client| client.follows) {
             wire::put(&mut client.outgoing, kind, bytes);
         }
         true
@@ -353,24 +334,12 @@ impl Task {
     /// Reads what is left in the pipes of a program that has ended.
     fn drain(&mut self) {
         for (stream, fd) in std::mem::take(&mut self.outputs) {
-            let waiting = |fd: &OwnedFd| {
-                let mut poll_fd = [PollFd::new(fd, PollFlags::IN)];
-                let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-                poll(&mut poll_fd, Some(&now)).is_ok_and(|n| n > 0) && poll_fd[0].revents().contains(PollFlags::IN)
-            };
-            while waiting(&fd) && self.read_output(stream, fd.as_fd()) {}
+            while waits(&fd) && self.read_output(stream, &fd) {}
         }
     }
 
     fn pump_input(&mut self) {
-        let Some(input) = &mut self.input else { return };
-        match rustix::io::write(&input.fd, &input.pending) {
-            Ok(count) => drop(input.pending.drain(..count)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // The program has closed its input; what is sent to it goes nowhere.
-            Err(_) => self.input = None,
-        }
-        if self.input.as_ref().is_some_and(|i| i.ending && i.pending.is_empty()) {
+        if self.input.as_mut().is_some_and(|input| !input.pump()) {
             self.input = None;
         }
     }
@@ -379,33 +348,52 @@ impl Task {
         if let Some((stream, _)) = ready.then(|| self.listener.accept().ok()).flatten()
             && self.clients.len() < MAX_CLIENTS
         {
-            self.clients.push(Client::new(stream, false));
+            self.clients.push(Client::new(stream, false, false));
         }
     }
 
     fn serve_clients(&mut self) {
         let mut clients = std::mem::take(&mut self.clients);
         for client in &mut clients {
-            if self.hears(client) {
+            if !client.gone && self.hears(client) {
                 client.receive();
             }
             while let Some((kind, payload)) = client.next_frame() {
-                self.obey(kind, &payload);
+                self.obey(client, kind, &payload);
+            }
+            if let Some((id, code)) = client.pump() {
+                self.note("exec_die", self.actor.clone().with("execID", id).with("exitCode", code));
             }
             client.flush();
             if client.gone && client.launcher {
                 self.end_input();
             }
         }
-        clients.retain(|c| !c.gone);
+        clients.retain(|client| !client.gone || client.session.is_some());
         self.clients.extend(clients);
     }
 
-    fn obey(&mut self, kind: Kind, payload: &[u8]) {
+    fn obey(&mut self, client: &mut Client, kind: Kind, payload: &[u8]) {
+        match (kind, payload, &mut client.session) {
+            (Kind::Execute, part, None) => {
+                client.execution.extend_from_slice(part);
+                client.gone |= client.execution.len() > MAX_EXECUTION;
+            }
+            (Kind::ExecuteEnd, _, None) => self.execute(client),
+            (Kind::Look, ..) => {
+                wire::put(&mut client.outgoing, Kind::Page, &self.board.bytes().unwrap_or_default());
+            }
+            (kind, payload, Some(session)) => session.obey(kind, payload),
+            (kind, payload, None) => self.obey_for_init(kind, payload),
+        }
+    }
+
+    /// Does what is asked for of the container's own program.
+    fn obey_for_init(&mut self, kind: Kind, payload: &[u8]) {
         match (kind, payload) {
             (Kind::Stdin, bytes) => {
-                if let Some(input) = self.input.as_mut().filter(|i| !i.ending) {
-                    input.pending.extend_from_slice(bytes);
+                if let Some(input) = &mut self.input {
+                    input.push(bytes);
                 }
             }
             (Kind::StdinEnd, _) => self.end_input(),
@@ -419,15 +407,47 @@ impl Task {
             (Kind::Signal, &[number]) => {
                 // It fails only when the program has ended, which the client hears next.
                 tolerate(process::signal(self.running.child.pidfd.as_fd(), number.into()));
+                self.note("kill", self.actor.clone().with("signal", number));
             }
             _ => {}
         }
     }
 
-    /// Ends the program's input once it has taken all of it. A terminal stays open: it has no end.
+    /// Executes a further program for a client, which is told whether it runs.
+    fn execute(&mut self, client: &mut Client) {
+        let Ok(execution) = serde_json::from_slice::<Execution>(&std::mem::take(&mut client.execution)) else {
+            client.gone = true;
+            return;
+        };
+        let command = execution.args.join(" ");
+        let actor = self.actor.clone().with("execID", &execution.id);
+        self.note(&format!("exec_create: {command}"), actor.clone());
+        let init = Identity::of(self.running.child.pid.as_raw_nonzero().get());
+        let started = match init {
+            Some(init) => Session::start(&execution, &self.directory, init, self.cgroup.as_ref()),
+            None => Err(StartFailure::of(&linux::Error::Stopped, 1)),
+        };
+        match started {
+            Ok(session) => {
+                wire::put(&mut client.outgoing, Kind::Started, &[]);
+                client.session = Some(session);
+                self.note(&format!("exec_start: {command}"), actor);
+            }
+            Err(failure) => {
+                wire::put(&mut client.outgoing, Kind::Failed, &serde_json::to_vec(&failure).expect("plain data"));
+                self.note("exec_die", actor.with("exitCode", failure.status));
+            }
+        }
+    }
+
+    /// Writes down what happened. That it could not be is no reason to do anything else.
+    fn note(&self, action: &str, actor: Actor) {
+        tolerate(self.journal.note(&Event::now(Type::Container, action, actor)));
+    }
+
     fn end_input(&mut self) {
-        if let Some(input) = self.input.as_mut().filter(|i| !i.terminal) {
-            input.ending = true;
+        if let Some(input) = &mut self.input {
+            input.end();
         }
     }
 
@@ -437,25 +457,60 @@ impl Task {
         if let Some(Err(error)) = self.log.take().map(Writer::finish) {
             self.log_error.get_or_insert_with(|| format!("its log is incomplete: {error}"));
         }
+        let oom_killed = self.limited && self.oom_kills() > 0;
         let mut problems: Vec<String> = self.log_error.take().into_iter().collect();
-        if let Some(Err(error)) = self.cgroup.as_ref().map(|cgroup| cgroup.kill().and_then(|()| cgroup.remove())) {
+        if let Some(Err(error)) = self.cgroup.as_ref().map(Cgroup::kill) {
+            problems.push(chain(&error));
+        }
+        self.end_sessions();
+        if let Some(Err(error)) = self.cgroup.as_ref().map(Cgroup::remove) {
             problems.push(chain(&error));
         }
         let error = (!problems.is_empty()).then(|| problems.join("; "));
-        let exit = Exit { code, started_at: self.started_at, finished_at: Timestamp::now(), error };
+        let trap = self.board.numbers().as_ref().and_then(Numbers::trap);
+        let exit = Exit { code, started_at: self.started_at, finished_at: Timestamp::now(), error, oom_killed, trap };
         // Without a state file whoever looks next finds that this supervisor has gone, which is true too.
         let lasting = orders.cleanup.is_none();
-        tolerate(State::Exited(exit).write(&orders.directory, lasting));
+        tolerate(State::Exited(exit.clone()).write(&orders.directory, lasting));
         tolerate(std::fs::remove_file(&self.socket_path));
+        self.note_end(&exit);
         self.say_goodbye(code);
         orders.cleanup.clone().filter(|_| orders.directory.exists())
+    }
+
+    /// How many of its processes the kernel killed for want of memory; none where that cannot be told.
+    fn oom_kills(&self) -> u64 {
+        let watch = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom().ok()).flatten();
+        watch.and_then(|watch| watch.kills().ok()).flatten().unwrap_or(0)
+    }
+
+    /// The programs that were executed have ended with the container.
+    fn end_sessions(&mut self) {
+        for client in &mut self.clients {
+            if let Some(mut session) = client.session.take() {
+                let code = session.finish(&mut client.outgoing);
+                wire::put(&mut client.outgoing, Kind::Exited, &[code]);
+                let actor = self.actor.clone().with("execID", &session.id).with("exitCode", code);
+                tolerate(self.journal.note(&Event::now(Type::Container, "exec_die", actor)));
+            }
+        }
+    }
+
+    fn note_end(&self, exit: &Exit) {
+        if exit.oom_killed {
+            self.note("oom", self.actor.clone());
+        }
+        self.note("die", exit.told_of(self.actor.clone()));
     }
 
     /// Gives every client the rest of the output and the exit status, and the launcher time to act on it.
     fn say_goodbye(&mut self, code: u8) {
         for client in &mut self.clients {
-            wire::put(&mut client.outgoing, Kind::Exited, &[code]);
-            if client.stream.set_nonblocking(false).is_ok() {
+            if client.follows {
+                wire::put(&mut client.outgoing, Kind::Exited, &[code]);
+            }
+            let patient = client.stream.set_nonblocking(false).and(client.stream.set_write_timeout(Some(PATIENCE)));
+            if patient.is_ok() {
                 client.flush();
             }
             let mut rest = [0; 256];
@@ -471,9 +526,33 @@ struct Ready {
 }
 
 impl Client {
-    fn new(stream: UnixStream, launcher: bool) -> Self {
+    fn new(stream: UnixStream, launcher: bool, follows: bool) -> Self {
         let gone = stream.set_nonblocking(true).is_err();
-        Self { stream, incoming: Vec::new(), outgoing: Vec::new(), launcher, gone }
+        let (incoming, outgoing, execution) = (Vec::new(), Vec::new(), Vec::new());
+        Self { stream, incoming, outgoing, launcher, follows, gone, execution, session: None }
+    }
+
+    /// Whether more may be told to it. One that is gone is told nothing, which takes no room.
+    fn has_room(&self) -> bool {
+        self.gone || self.outgoing.len() <= MAX_BACKLOG
+    }
+
+    /// Moves the bytes of the program that was executed for it; that program's name and exit status when it has ended.
+    fn pump(&mut self) -> Option<(String, u8)> {
+        let room = self.has_room();
+        let session = self.session.as_mut()?;
+        if self.gone {
+            session.end_input();
+        }
+        let ended = session.pump(&mut self.outgoing, room);
+        if let Some(code) = ended {
+            wire::put(&mut self.outgoing, Kind::Exited, &[code]);
+        }
+        if self.gone {
+            self.outgoing.clear();
+        }
+        let code = ended?;
+        self.session.take().map(|session| (session.id, code))
     }
 
     fn receive(&mut self) {

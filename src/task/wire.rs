@@ -23,6 +23,12 @@ pub enum Kind {
     Resize = 2,
     /// A signal for the program: its number, one byte.
     Signal = 3,
+    /// A part of the JSON of [`super::Execution`]: a further program to execute.
+    Execute = 4,
+    /// All of that has been sent: do it. The further frames of this client are about that program.
+    ExecuteEnd = 5,
+    /// What does the Wasm engine show of its program?
+    Look = 6,
     /// The program wrote this to its standard output.
     Stdout = 16,
     /// The program wrote this to its standard error.
@@ -33,14 +39,16 @@ pub enum Kind {
     Failed = 19,
     /// The program ended: its exit status, one byte.
     Exited = 20,
+    /// The page of the Wasm engine, [`crate::engine::wasm::view`]; empty where there is none.
+    Page = 21,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        use Kind::{Exited, Failed, Resize, Signal, Started, Stderr, Stdin, StdinEnd, Stdout};
-        [Stdin, StdinEnd, Resize, Signal, Stdout, Stderr, Started, Failed, Exited]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        use Kind::*;
+        const ALL: [Kind; 13] =
+            [Stdin, StdinEnd, Resize, Signal, Execute, ExecuteEnd, Look, Stdout, Stderr, Started, Failed, Exited, Page];
+        ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -7,6 +7,8 @@
 //! Containers take root, and so do these tests. They are for Linux; the rest of the engine is tested where it lives.
 #![cfg(target_os = "linux")]
 
+mod events;
+mod exec;
 mod faults;
 mod images;
 mod isolation;
@@ -29,6 +31,7 @@ mod pull;
 mod quickstart;
 mod rootless;
 mod run;
+mod stats;
 mod support;
 mod survive;
 mod wasm;

@@ -73,14 +73,13 @@ pub fn exec(exec: Exec<'_>) -> Result<Running, Error> {
         sys::process::close_in_child(ours.as_fd());
         Entrant { plan, affinity, target: target.as_fd(), flags, way: &way, options }.main(stdio, &theirs)
     });
-    if !moves_in {
-        away.back()?;
-    }
+    let returned = if moves_in { Ok(()) } else { away.back_if_possible() };
     drop(theirs);
     let child = child.map_err(failed("clone the new process"))?;
     let mut created = Created { child, socket: ours, console: None, listener: Listener::of(&about) };
-    let reached = created
-        .record(&way, made)
+    // From here on the process is ended and reaped if anything fails: while it is not, the container cannot end.
+    let reached = returned
+        .and_then(|()| created.record(&way, made))
         .and_then(|()| created.equip(about.spec, false))
         .and_then(|()| created.attend(Until::Runs, |_| Ok(())));
     created.finish(reached)

@@ -29,6 +29,7 @@ pub mod hook;
 mod init;
 mod label;
 mod listener;
+pub mod listing;
 mod mounts;
 mod namespace;
 mod netdevice;
@@ -42,6 +43,7 @@ mod stage;
 mod stream;
 mod sysctl;
 mod time;
+pub mod user;
 pub mod wall;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -237,6 +237,15 @@ impl Away {
         returned.map_err(|source| Error::Sys { what: "return to our own namespaces", source })
     }
 
+    /// Back home, unless home is not ours: in a user namespace of an ordinary user a supervisor may put its children into
+    /// the container's namespaces, and not into the host's again. All that it will have are of that container.
+    pub fn back_if_possible(self) -> Result<(), Error> {
+        match self.back() {
+            Err(Error::Sys { source, .. }) if source.errno() == Some(libc::EPERM) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Back home after a failure, which is the one to report.
     fn back_after(&mut self, error: Error) -> Error {
         match std::mem::replace(self, Self::nowhere()).back() {

@@ -12,7 +12,7 @@ use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 use super::grant::outgoing::Outgoing;
 use super::net::{Access, lookup, tls};
 use super::stdio::{Input, Output};
-use super::view::{Board, Number, Watched};
+use super::view::{Board, Census, Number, Watched};
 use super::{Error, Invocation, Limits, Preopen, Stdio, cause};
 
 /// The most elements of one table, as in browsers (WebAssembly JavaScript interface, "Implementation-defined
@@ -33,6 +33,7 @@ pub(super) struct Host {
     pub(super) limits: Watched<StoreLimits>,
     pub(super) board: Board,
     access: Access,
+    census: Census,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     tls: WasiTlsCtx,
@@ -46,6 +47,7 @@ impl Default for Host {
             limits: Watched::new(StoreLimits::default(), Board::default()),
             board: Board::default(),
             access: Access::default(),
+            census: Census::default(),
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::default(),
             tls: tls::context(),
@@ -56,6 +58,7 @@ impl Default for Host {
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.board.add(Number::CallsComponent, 1);
+        self.census.take(self.wasi.ctx().table, &self.board);
         self.wasi.ctx()
     }
 }
@@ -76,6 +79,7 @@ impl WasiTlsView for Host {
 impl Host {
     pub(super) fn for_preview1(&mut self) -> &mut WasiP1Ctx {
         self.board.add(Number::CallsPreview1, 1);
+        self.census.take(self.wasi.ctx().table, &self.board);
         &mut self.wasi
     }
 
@@ -96,6 +100,7 @@ impl Host {
 
     pub(super) fn for_names(&mut self) -> lookup::View<'_> {
         self.board.add(Number::CallsSockets, 1);
+        self.board.add(Number::CallsComponent, 1);
         lookup::View { access: &self.access, table: self.wasi.ctx().table }
     }
 

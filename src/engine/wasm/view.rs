@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
 
 use super::shown;
 #[cfg(unix)]
@@ -50,7 +51,7 @@ pub enum Number {
     TableElements,
     /// How often a table was not let grow.
     TableRefused,
-    /// The most handles (files, streams, sockets) that one instance had open when that was last looked at.
+    /// The handles (files, streams, sockets, requests) that an instance had open when that was last looked at.
     Handles,
     /// Fuel used, where fuel is counted.
     Fuel,
@@ -320,6 +321,7 @@ impl Numbers {
             "MemoryBytes": self.get(Number::MemoryBytes),
             "MemoryPeakBytes": self.get(Number::MemoryPeak),
             "MemoryRefused": self.get(Number::MemoryRefused),
+            "Handles": self.get(Number::Handles),
             "Tables": self.get(Number::Tables),
             "TableElements": self.get(Number::TableElements),
             "Calls": calls,
@@ -343,6 +345,30 @@ impl Numbers {
             });
         }
         value
+    }
+}
+
+/// When an instance's handles are counted: each time at first, then so rarely that it is nothing against the calls.
+#[derive(Default)]
+pub(super) struct Census {
+    calls: usize,
+    next: usize,
+}
+
+impl Census {
+    /// How many calls there are between two counts at the least.
+    const EVERY: usize = 64;
+
+    /// Counts the handles of `table` if it is time to.
+    pub(super) fn take(&mut self, table: &mut ResourceTable, board: &Board) {
+        self.calls += 1;
+        if self.calls < self.next {
+            return;
+        }
+        let handles = table.iter_mut().count();
+        board.set(Number::Handles, handles as u64);
+        let pause = if self.calls < Self::EVERY { 1 } else { handles.max(Self::EVERY) };
+        self.next = self.calls.saturating_add(pause);
     }
 }
 

@@ -70,6 +70,11 @@ impl Wherry {
         self.root.path()
     }
 
+    /// Where its sockets are.
+    pub fn run_root(&self) -> &Path {
+        self.run.path()
+    }
+
     /// A directory for the test's own files, on the same disk as the state and gone with it.
     pub fn folder(&self, name: &str) -> PathBuf {
         let folder = self.root.path().join("for-the-test").join(name);

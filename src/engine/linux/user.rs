@@ -17,7 +17,7 @@ use crate::sys::user::Ids;
 pub const MAX_ACCOUNT_FILE: u64 = 4 << 20;
 
 /// The largest id: 4294967295 means "no change" to setuid(2), and Docker stops at 2³¹ − 1.
-pub(super) const MAX_ID: u32 = i32::MAX as u32;
+pub const MAX_ID: u32 = i32::MAX as u32;
 
 /// A `USER` that means nobody.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ impl Failure for InvalidUser {
 }
 
 /// Whether an ordinary user's namespace has all the ids of a user.
-pub(super) fn check_mapped(user: &User, ids: &Ids) -> Result<(), InvalidUser> {
+pub fn check_mapped(user: &User, ids: &Ids) -> Result<(), InvalidUser> {
     let longer = || "longer ranges in /etc/subuid and /etc/subgid would have it".to_owned();
     let check = |what, id: u32, count: u32| match id < count {
         true => Ok(()),
@@ -61,14 +61,16 @@ pub(super) fn check_mapped(user: &User, ids: &Ids) -> Result<(), InvalidUser> {
 
 /// A user, and the home that its account names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Resolved {
+pub struct Resolved {
+    /// The user.
     pub user: User,
+    /// The home directory.
     pub home: String,
 }
 
 /// Who `typed` (`user[:group]`, names or numbers, or nothing for root) is in the root filesystem `root`. Without one
 /// there are no names.
-pub(super) fn resolve(root: Option<BorrowedFd<'_>>, typed: &str) -> Result<Resolved, InvalidUser> {
+pub fn resolve(root: Option<BorrowedFd<'_>>, typed: &str) -> Result<Resolved, InvalidUser> {
     let file = |name| root.map_or(Ok(String::new()), |root| read(root, name));
     let passwd = file("etc/passwd")?;
     let group = if typed.is_empty() { String::new() } else { file("etc/group")? };
