@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::template::Template;
 use super::{Context, Outcome, output};
 use crate::container::{self, Container, Status};
+use crate::engine::wasm::grant;
 use crate::error::{Failure, Kind};
 use crate::image::Image;
 
@@ -92,6 +93,10 @@ fn of_container(container: &Container) -> Value {
         "Name": format!("/{}", container.name),
         "Platform": record.platform.split('/').next(),
         "Engine": record.engine,
+        "Capabilities": {
+            "Requested": grant::requested(&record.config.labels),
+            "Granted": grant::granted(&record.host_config.annotations),
+        },
         "LogPath": container.log(),
         "HostConfig": record.host_config,
         "Mounts": record.host_config.binds.iter().map(|bind| mount(bind)).collect::<Vec<_>>(),
@@ -173,6 +178,7 @@ fn of_image(image: &Image) -> Value {
         "Os": config.os,
         "Size": image.size(),
         "Config": config.config,
+        "Capabilities": { "Requested": grant::requested(&config.config.labels) },
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "Descriptor": image.manifest(),
     })

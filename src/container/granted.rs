@@ -3,7 +3,7 @@
 //! There is no network of its own for a container yet, so a program that was granted some of the network is on the
 //! host's. It reaches there what was granted and nothing else.
 
-use super::{Error, HostConfig};
+use super::{Error, HostConfig, parse_bind};
 use crate::engine::Engine;
 use crate::engine::wasm::grant::Grants;
 
@@ -18,6 +18,12 @@ pub(super) fn settle(host_config: &mut HostConfig, engine: Engine) -> Result<(),
     let grants = Grants::parse(annotations)?;
     if engine == Engine::Linux && grants != Grants::default() {
         return Err(Error::GrantsToLinux);
+    }
+    let binds: Vec<_> = host_config.binds.iter().map(|bind| parse_bind(bind)).collect();
+    for (name, directory) in &grants.given.stores {
+        if !binds.iter().any(|bind| directory.starts_with(&bind.destination)) {
+            return Err(Error::StoreOutside { name: name.clone(), directory: directory.clone() });
+        }
     }
     host_config.network_mode = match (&*host_config.network_mode, grants.network.is_granted()) {
         ("", true) => HOST.to_owned(),
@@ -53,5 +59,7 @@ mod tests {
         assert!(matches!(settled("none", net, Engine::Wasm), Err(Error::GrantsWithoutNetwork)));
         assert!(matches!(settled("", net, Engine::Linux), Err(Error::GrantsToLinux)));
         assert!(matches!(settled("", Some(("wherry.no-such", "")), Engine::Wasm), Err(Error::Grant(_))));
+        let store = Some(("wherry.keyvalue.x", "/data/x"));
+        assert!(matches!(settled("", store, Engine::Wasm), Err(Error::StoreOutside { .. })));
     }
 }

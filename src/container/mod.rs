@@ -131,6 +131,8 @@ pub enum Error {
     Grant(#[from] engine::wasm::grant::Invalid),
     #[error("grants (wherry.*) are for WebAssembly programs, and this one is not")]
     GrantsToLinux,
+    #[error("the directory {directory:?} of the store {name:?} is in none of the container's volumes")]
+    StoreOutside { name: String, directory: PathBuf },
     #[error("network access was granted to a container without a network")]
     GrantsWithoutNetwork,
     #[error(transparent)]
@@ -159,7 +161,7 @@ impl Failure for Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
-            Self::GrantsToLinux | Self::GrantsWithoutNetwork => Kind::InvalidArgument,
+            Self::GrantsToLinux | Self::GrantsWithoutNetwork | Self::StoreOutside { .. } => Kind::InvalidArgument,
             Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
             Self::Record { .. } => Kind::DataLoss,
             Self::NewerRecord { .. } => Kind::Unsupported,
@@ -185,6 +187,7 @@ impl Failure for Error {
             Self::NotADirectory { .. } => {
                 Some("WASI grants directories; give the directory that the file is in".into())
             }
+            Self::StoreOutside { .. } => Some("give the directory with `-v` too: what is in it stays there".into()),
             Self::GrantsWithoutNetwork => Some("leave `--network none` out, or use `--network host`".into()),
             Self::User(source) => source.hint(),
             Self::State(source) => source.hint(),

@@ -37,6 +37,7 @@ mod survive;
 mod wasm;
 mod wasm_direct;
 // The attempts are system calls of x86_64, by number.
+mod wasm_deny;
 #[cfg(target_arch = "x86_64")]
 mod wasm_escape;
 mod wasm_guests;

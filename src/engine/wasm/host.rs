@@ -2,14 +2,18 @@
 
 use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::cli::{WasiCliCtxView, WasiCliView};
+use wasmtime_wasi::clocks::WasiClocksView;
 use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
+use super::clock::{self, Clock};
 use super::grant::outgoing::Outgoing;
+use super::keyvalue::{self, Stores};
 use super::net::{Access, lookup, tls};
 use super::stdio::{Input, Output};
 use super::view::{Board, Census, Number, Watched};
@@ -34,6 +38,9 @@ pub(super) struct Host {
     pub(super) board: Board,
     access: Access,
     census: Census,
+    clock: Option<Clock>,
+    config: WasiConfigVariables,
+    stores: Stores,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     tls: WasiTlsCtx,
@@ -48,6 +55,9 @@ impl Default for Host {
             board: Board::default(),
             access: Access::default(),
             census: Census::default(),
+            clock: None,
+            config: WasiConfigVariables::new(),
+            stores: Stores::new(),
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::default(),
             tls: tls::context(),
@@ -104,6 +114,20 @@ impl Host {
         lookup::View { access: &self.access, table: self.wasi.ctx().table }
     }
 
+    pub(super) fn for_clocks(&mut self) -> clock::View<'_> {
+        clock::View { clock: self.clock.clone(), host: self.wasi.clocks() }
+    }
+
+    pub(super) fn for_config(&mut self) -> WasiConfig<'_> {
+        self.board.add(Number::CallsComponent, 1);
+        WasiConfig::new(&self.config)
+    }
+
+    pub(super) fn for_keyvalue(&mut self) -> keyvalue::View<'_> {
+        self.board.add(Number::CallsComponent, 1);
+        keyvalue::View { stores: &self.stores, table: self.wasi.ctx().table }
+    }
+
     pub(super) fn for_http(&mut self) -> WasiHttpCtxView<'_> {
         self.board.add(Number::CallsHttp, 1);
         self.board.add(Number::CallsComponent, 1);
@@ -114,11 +138,24 @@ impl Host {
 impl Host {
     pub(super) fn new(invocation: &Invocation, stdio: Stdio, board: Board) -> Result<Self, Error> {
         let access = Access::new(&invocation.grants.network, &invocation.names);
-        let mut wasi = context(invocation, stdio, &access)?.build_p1();
+        let given = &invocation.grants.given;
+        let clock = given.seed.map(|_| Clock::default());
+        let mut builder = context(invocation, stdio, &access)?;
+        if let (Some(clock), Some(seed)) = (&clock, given.seed) {
+            clock::fix(&mut builder, clock, seed);
+        }
+        let config = given.config.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let stores = keyvalue::open(&given.stores, &invocation.preopens)?;
+        let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(MAX_HANDLES);
         let limits = Watched::new(limits(&invocation.limits), board.clone());
         let outgoing = Outgoing::new(access.clone());
-        Ok(Self { wasi, limits, board, outgoing, access, ..Self::default() })
+        Ok(Self { wasi, limits, board, outgoing, access, clock, config, stores, ..Self::default() })
+    }
+
+    /// The clock that is the same at every run, if the program is to have that.
+    pub(super) fn clock(&self) -> Option<Clock> {
+        self.clock.clone()
     }
 }
 

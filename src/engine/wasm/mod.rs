@@ -25,12 +25,14 @@
 //! [`run`]; a limit on time, for which the program's process is ended from outside.
 
 mod cache;
+mod clock;
 mod compile;
 mod describe;
 mod files;
 pub mod grant;
 mod host;
 mod identity;
+mod keyvalue;
 mod net;
 mod offer;
 mod program;
@@ -140,6 +142,16 @@ pub enum Error {
         /// The reason.
         source: Cause,
     },
+    /// A store that was given to the program cannot be opened.
+    #[error("cannot open the store {name:?} in {directory:?}")]
+    Store {
+        /// What the program would have called it.
+        name: String,
+        /// Where it is, for the program.
+        directory: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     /// Names of hosts were granted, and how this machine resolves them could not be read.
     #[error("cannot read how this machine finds the addresses of names")]
     Names {
@@ -172,7 +184,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl Failure for Error {
     fn kind(&self) -> FailureKind {
         match self {
-            Self::Read { source } | Self::Names { source } => FailureKind::of_io(source),
+            Self::Read { source } | Self::Names { source } | Self::Store { source, .. } => FailureKind::of_io(source),
             Self::TooLarge { .. } | Self::Instantiate { .. } => FailureKind::ResourceExhausted,
             Self::NotWasm { .. } | Self::Invalid { .. } | Self::CoreDump { .. } => FailureKind::InvalidArgument,
             Self::Precompiled => FailureKind::PermissionDenied,

@@ -142,7 +142,7 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     store.limiter(|host| &mut host.limits);
     let ended = runtime.block_on(async {
         match program.loaded {
-            Loaded::Module(module) => run_module(&module, &mut store).await,
+            Loaded::Module(module) => run_module(&with_clock(module, store.data())?, &mut store).await,
             Loaded::Component(Role::Command3, component) => run_component3(component, &mut store).await,
             Loaded::Component(_, component) => run_component2(component, &mut store).await,
         }
@@ -169,6 +169,16 @@ fn tell(error: &wasmtime::Error, dumps: Option<&Dumps>, store: &mut Store<Host>,
 enum Ended {
     Exit(u8),
     Trap(wasmtime::Error),
+}
+
+/// The module, linked once more if its clock is to be the same at every run.
+fn with_clock(linked: InstancePre<Host>, host: &Host) -> Result<InstancePre<Host>, Error> {
+    if host.clock().is_none() {
+        return Ok(linked);
+    }
+    let module = linked.module();
+    let linked = offer::link_module_with_fixed_clock(module).and_then(|linker| linker.instantiate_pre(module));
+    linked.map_err(|error| Error::Load { source: cause(error) })
 }
 
 async fn run_module(module: &InstancePre<Host>, store: &mut Store<Host>) -> Result<Ended, Error> {

@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod debug;
+pub mod given;
 pub mod limit;
 pub mod network;
 pub mod outgoing;
@@ -93,11 +94,30 @@ impl crate::error::Failure for Invalid {
     }
 }
 
+/// The label by which an image tells what it would like to be granted.
+pub const REQUEST: &str = "wherry.capabilities";
+/// The most that an image's request is shown of.
+const MAX_REQUESTS: usize = 100;
+
+/// What an image's `labels` ask for: words as they would be granted, with space between them. To be shown, and for
+/// nothing else.
+pub fn requested(labels: &std::collections::BTreeMap<String, String>) -> Vec<&str> {
+    labels.get(REQUEST).map_or("", String::as_str).split_whitespace().take(MAX_REQUESTS).collect()
+}
+
+/// What `annotations` grant, in the same form.
+pub fn granted(annotations: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    let known = annotations.iter().filter(|(key, _)| Grants::word(key).is_some());
+    known.map(|(key, value)| format!("{}={value}", key.trim_start_matches(PREFIX))).collect()
+}
+
 /// Everything that an operator said about one program, beyond its files, arguments and environment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
     /// Whom it may talk to.
     pub network: network::Network,
+    /// What it finds when it looks.
+    pub given: given::Given,
     /// What it may use up.
     pub limit: limit::Limit,
     /// How it is served, if it is an HTTP server.
@@ -112,7 +132,8 @@ type Set = Result<bool, String>;
 impl Grants {
     /// Every word there is.
     pub fn words() -> impl Iterator<Item = Word> {
-        network::WORDS.iter().chain(limit::WORDS).chain(serve::WORDS).chain(debug::WORDS).copied()
+        let groups = [network::WORDS, given::WORDS, limit::WORDS, serve::WORDS, debug::WORDS];
+        groups.into_iter().flatten().copied()
     }
 
     /// The word that an annotation or a label called `key` is about.
@@ -136,8 +157,9 @@ impl Grants {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
-        let groups: [fn(&mut Self, &str, &str) -> Set; 4] = [
+        let groups: [fn(&mut Self, &str, &str) -> Set; 5] = [
             |grants, name, value| grants.network.set(name, value),
+            |grants, name, value| grants.given.set(name, value),
             |grants, name, value| grants.limit.set(name, value),
             |grants, name, value| grants.serve.set(name, value),
             |grants, name, value| grants.debug.set(name, value),
@@ -158,6 +180,31 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the table there, by the flag and by what it takes.
+    #[test]
+    fn every_word_is_explained() {
+        let page = include_str!("../../../../docs/grants.md");
+        for word in Grants::words() {
+            let row = match word.takes() {
+                Takes::Nothing => format!("| `--{}` |", word.name),
+                Takes::Maybe(value) => format!("| `--{}[={value}]` |", word.name),
+                Takes::One(_) | Takes::ByName(_) => format!("| `--{} {}` |", word.name, word.value),
+                Takes::Several(value) => format!("| `--{} {value}` |", word.name),
+            };
+            assert!(page.contains(&row), "docs/grants.md has no line {row}");
+        }
+    }
+
+    #[test]
+    fn what_is_requested_and_what_is_granted() {
+        let of = |pairs: &[(&str, &str)]| pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let labels = of(&[("wherry.capabilities", "allow-net=a.com:443 \n what-ever"), ("wherry.allow-net", "*:*")]);
+        assert_eq!(requested(&labels), ["allow-net=a.com:443", "what-ever"]);
+        let annotations = of(&[("wherry.allow-net", "a.com:443"), ("wherry.config.x", "y"), ("org.example", "z")]);
+        assert_eq!(granted(&annotations), ["allow-net=a.com:443", "config.x=y"]);
+        assert_eq!(requested(&of(&[("wherry.capabilities", &"x ".repeat(1000))])).len(), MAX_REQUESTS);
+    }
 
     #[test]
     fn what_is_not_ours_is_left_alone_and_what_is_unknown_is_named() {

@@ -107,9 +107,9 @@ impl Pollable for Answer {
     }
 }
 
-/// The same resource by the type that it has in the table.
+/// The same resource by the type that it has in the table. Borrowed: a pollable made of an owned one takes it along.
 fn ours(stream: &Resource<p2::ResolveAddressStream>) -> Resource<Answer> {
-    Resource::new_own(stream.rep())
+    Resource::new_borrow(stream.rep())
 }
 
 /// Errors and the network itself are those of the other interface, where all of this is not different.
@@ -163,7 +163,7 @@ impl p2::HostResolveAddressStream for View<'_> {
     }
 
     fn drop(&mut self, stream: Resource<p2::ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.table.delete(ours(&stream))?;
+        self.table.delete(Resource::<Answer>::new_own(stream.rep()))?;
         Ok(())
     }
 }

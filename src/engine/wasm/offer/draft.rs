@@ -2,13 +2,28 @@
 
 use wasmtime_wasi_tls::{p2, p3};
 
+use super::super::host::Host;
+use super::super::keyvalue::{KeyValue, atomics, batch, interface};
 use super::Link;
 
 type Add = fn(&mut Link) -> wasmtime::Result<()>;
 
 /// Each interface by its whole name, and how the package that it is of gets into a linker.
-const INTERFACES: [(&str, Add); 3] =
-    [("wasi:tls/types@0.2.0-draft", tls2), ("wasi:tls/types@0.3.0-draft", tls3), ("wasi:tls/client@0.3.0-draft", tls3)];
+const INTERFACES: [(&str, Add); 7] = [
+    ("wasi:config/store@0.2.0-rc.1", |l| wasmtime_wasi_config::add_to_linker(l, Host::for_config)),
+    ("wasi:keyvalue/store@0.2.0-draft", keyvalue),
+    ("wasi:keyvalue/atomics@0.2.0-draft", keyvalue),
+    ("wasi:keyvalue/batch@0.2.0-draft", keyvalue),
+    ("wasi:tls/types@0.2.0-draft", tls2),
+    ("wasi:tls/types@0.3.0-draft", tls3),
+    ("wasi:tls/client@0.3.0-draft", tls3),
+];
+
+fn keyvalue(linker: &mut Link) -> wasmtime::Result<()> {
+    interface::add_to_linker::<Host, KeyValue>(linker, Host::for_keyvalue)?;
+    atomics::add_to_linker::<Host, KeyValue>(linker, Host::for_keyvalue)?;
+    batch::add_to_linker::<Host, KeyValue>(linker, Host::for_keyvalue)
+}
 
 fn tls2(linker: &mut Link) -> wasmtime::Result<()> {
     let mut options = p2::LinkOptions::default();

@@ -2,13 +2,14 @@
 
 use wasmtime_wasi::cli::WasiCli;
 use wasmtime_wasi::filesystem::WasiFilesystem;
-use wasmtime_wasi::p2::bindings::{self, cli, filesystem, random, sockets};
+use wasmtime_wasi::p2::bindings::{self, cli, clocks, filesystem, random, sockets};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::WasiSockets;
 use wasmtime_wasi::{WasiView, p2};
 use wasmtime_wasi_http::WasiHttp;
 use wasmtime_wasi_http::p2::bindings as http;
 
+use super::super::clock::Clocks;
 use super::super::files;
 use super::super::host::Host;
 use super::super::net::lookup::Lookup;
@@ -87,6 +88,11 @@ pub(super) fn link(linker: &mut Link, interfaces: &[&str]) -> wasmtime::Result<(
         return Ok(());
     }
     p2::add_to_linker_proxy_interfaces_async(linker)?;
+    if interfaces.contains(&"wasi:clocks/monotonic-clock") {
+        linker.allow_shadowing(true);
+        clocks::monotonic_clock::add_to_linker::<Host, Clocks>(linker, Host::for_clocks)?;
+        linker.allow_shadowing(false);
+    }
     for (name, add) in INTERFACES {
         if interfaces.contains(&name) {
             add(linker)?;

@@ -1,7 +1,9 @@
 //! The interfaces of WASI 0.3.
 
+use wasmtime_wasi::p3::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup;
 
+use super::super::clock::Clocks;
 use super::super::host::Host;
 use super::super::net::lookup::Lookup;
 use super::Link;
@@ -21,11 +23,15 @@ pub(super) fn link(linker: &mut Link, interfaces: &[&str]) -> wasmtime::Result<(
         return Ok(());
     }
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    // In place of what was put there.
+    linker.allow_shadowing(true);
     if interfaces.contains(&"wasi:sockets/ip-name-lookup") {
-        linker.allow_shadowing(true);
         ip_name_lookup::add_to_linker::<Host, Lookup>(linker, Host::for_names)?;
-        linker.allow_shadowing(false);
     }
+    if interfaces.contains(&"wasi:clocks/monotonic-clock") {
+        monotonic_clock::add_to_linker::<Host, Clocks>(linker, Host::for_clocks)?;
+    }
+    linker.allow_shadowing(false);
     if interfaces.iter().any(|interface| interface.starts_with("wasi:http/")) {
         wasmtime_wasi_http::p3::add_to_linker(linker)?;
     }
