@@ -339,17 +339,30 @@ pub fn new_session_keyring() -> Result<()> {
     }
 }
 
-/// Gives every signal its default action and blocks none: what a program expects to begin with.
+/// What a fault of a thread's own raises. A handler for these is kept: it is part of the program that this process
+/// is (WebAssembly's traps arrive there), and exec(2) takes it away.
+const FAULTS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+
+/// Gives every signal its default action, but for handlers of faults, and blocks none: what a program expects to begin
+/// with.
 pub fn default_signals() {
     // SAFETY: SIG_DFL is a valid action for every signal, and for those whose action cannot be changed
     // the kernel refuses without effect; an empty set is a valid mask.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
+        for signal in (1..=libc::SIGRTMAX()).filter(|signal| !FAULTS.contains(signal) || is_ignored(*signal)) {
             libc::signal(signal, libc::SIG_DFL);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: sigaction is plain data for which zero is valid; without a new action the call only fills in the old one.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
