@@ -42,3 +42,4 @@ mod wasm_deny;
 mod wasm_escape;
 mod wasm_guests;
 mod wasm_packaging;
+mod wasm_programs;

@@ -5,8 +5,7 @@
 //! nothing else to do: here the piece is read or written where it is asked for, and a read that returns
 //! without data is the end of the file.
 //!
-//! What is not a regular file (a pipe, a terminal) can be waited for, together with other things: it keeps
-//! the engine's stream.
+//! What is not a regular file (a pipe, a device) might have to be waited for: it keeps the engine's stream.
 
 use std::fs::File;
 use std::io;

@@ -1,6 +1,10 @@
 //! A command of WASI 0.3. Does one thing that a test asks for by name, through the interfaces of 0.3 alone.
 
-use wasip3::cli::{environment, exit, stderr, stdin, stdout};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use wasip3::cli::{environment, exit, stderr, stdin, stdout, terminal_stderr, terminal_stdin, terminal_stdout};
 use wasip3::clocks::{monotonic_clock, system_clock};
 use wasip3::filesystem::preopens;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
@@ -30,6 +34,17 @@ impl wasip3::exports::cli::run::Guest for Probe {
                 complain("to stderr\n").await;
             }
             "cat" => cat().await,
+            "tty" => tty().await,
+            "tick" => tick().await,
+            "flood" => flood().await,
+            "leave" => {
+                wit_bindgen::spawn_local(async {
+                    monotonic_clock::wait_for(1_000_000_000_000).await;
+                });
+                say("left").await;
+            }
+            "panic" => panic!("told to"),
+            "files" => files(arg(2), arg(3)).await,
             "trap" => core::arch::wasm32::unreachable(),
             "spin" => {
                 say("spinning").await;
@@ -100,6 +115,121 @@ async fn cat() {
     drop(output);
     written.await.unwrap();
     end.await.unwrap();
+}
+
+/// Which of the three streams are terminals.
+async fn tty() {
+    let input = terminal_stdin::get_terminal_stdin().is_some();
+    let output = terminal_stdout::get_terminal_stdout().is_some();
+    let error = terminal_stderr::get_terminal_stderr().is_some();
+    say(&[input, output, error].map(|is| if is { "1" } else { "0" }).concat()).await;
+}
+
+/// A timer goes on while nothing comes from standard input; ends with the first line.
+async fn tick() {
+    let (mut input, _end) = stdin::read_via_stream();
+    let tick = async {
+        for n in 0..3 {
+            monotonic_clock::wait_for(5_000_000).await;
+            say(&format!("tick {n}")).await;
+        }
+    };
+    let read = async {
+        let (_, bytes) = input.read(Vec::with_capacity(100)).await;
+        bytes
+    };
+    let ((), bytes) = both(tick, read).await;
+    say(&format!("read {}", String::from_utf8_lossy(&bytes).trim_end())).await;
+}
+
+/// Both of two futures, in turn.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    poll_fn(move |context| {
+        if of_a.is_none()
+            && let Poll::Ready(value) = a.as_mut().poll(context)
+        {
+            of_a = Some(value);
+        }
+        if of_b.is_none()
+            && let Poll::Ready(value) = b.as_mut().poll(context)
+        {
+            of_b = Some(value);
+        }
+        match (of_a.take(), of_b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            (left, right) => {
+                (of_a, of_b) = (left, right);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Writes to standard output until nobody reads it; says why that was on standard error.
+async fn flood() {
+    let (mut sender, receiver) = wit_stream::new();
+    let written = stdout::write_via_stream(receiver);
+    while sender.write_all(vec![b'y'; 65536]).await.is_empty() {}
+    drop(sender);
+    complain(&format!("{:?}\n", written.await)).await;
+}
+
+/// What `work files` does, through streams.
+async fn files(path: &str, what: &str) {
+    let path = |name: String| format!("{path}/{name}");
+    let mut sum = 0;
+    if what != "small" {
+        let piece: Vec<u8> = (0..65536).map(|i| (i * 31 + 7) as u8).collect();
+        for n in 0..2 {
+            fill(&path(format!("big{n}")), &piece, 1024).await.unwrap();
+            sum += drain(&path(format!("big{n}"))).await.unwrap();
+            unlink(&path(format!("big{n}"))).await.unwrap();
+        }
+    }
+    if what != "big" {
+        for n in 0..2000 {
+            let text = format!("the content of file {n}\n");
+            fill(&path(format!("small{n}")), text.as_bytes(), 1).await.unwrap();
+        }
+        for n in 0..2000 {
+            sum += drain(&path(format!("small{n}"))).await.unwrap();
+        }
+        for n in 0..2000 {
+            unlink(&path(format!("small{n}"))).await.unwrap();
+        }
+    }
+    say(&sum.to_string()).await;
+}
+
+async fn fill(path: &str, piece: &[u8], pieces: usize) -> Result<(), ErrorCode> {
+    let file = open(path, OpenFlags::CREATE | OpenFlags::TRUNCATE, DescriptorFlags::WRITE).await?;
+    let (mut sender, receiver) = wit_stream::new();
+    let written = file.write_via_stream(receiver, 0);
+    for _ in 0..pieces {
+        assert!(sender.write_all(piece.to_vec()).await.is_empty());
+    }
+    drop(sender);
+    written.await
+}
+
+async fn drain(path: &str) -> Result<u64, ErrorCode> {
+    let (mut content, end) = open(path, OpenFlags::empty(), DescriptorFlags::READ).await?.read_via_stream(0);
+    let mut sum = 0;
+    let mut buffer = Vec::with_capacity(65536);
+    loop {
+        buffer.clear();
+        let (status, read) = content.read(buffer).await;
+        sum += read.len() as u64;
+        buffer = read;
+        if status == wit_bindgen::StreamResult::Dropped {
+            break;
+        }
+    }
+    end.await?;
+    Ok(sum)
 }
 
 /// The directory that was given for `path`, and what remains of it below.
