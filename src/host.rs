@@ -47,6 +47,8 @@ pub enum Error {
     Snapshot(#[from] snapshot::Error),
     #[error(transparent)]
     Image(#[from] image::Error),
+    #[error("cannot remove compiled code")]
+    Code(#[from] wasm::Error),
     #[cfg(target_os = "linux")]
     #[error(transparent)]
     Container(#[from] Box<container::Error>),
@@ -61,6 +63,7 @@ impl Failure for Error {
             Self::Content(source) => source.kind(),
             Self::Snapshot(source) => source.kind(),
             Self::Image(source) => source.kind(),
+            Self::Code(source) => source.kind(),
             #[cfg(target_os = "linux")]
             Self::Container(source) => source.kind(),
         }
@@ -77,6 +80,7 @@ impl Failure for Error {
             Self::Content(source) => source.hint(),
             Self::Snapshot(source) => source.hint(),
             Self::Image(source) => source.hint(),
+            Self::Code(source) => source.hint(),
             #[cfg(target_os = "linux")]
             Self::Container(source) => source.hint(),
             Self::Directory { .. } => None,
@@ -193,6 +197,19 @@ impl Host {
     /// Removes the layers that no image and no container needs; none while layers are in use.
     pub fn sweep_layers(&self) -> Result<(), Error> {
         self.snapshots()?.sweep(|| self.needed_layers()).map(drop)
+    }
+
+    /// Removes the compiled code that no image and no container has any more.
+    pub fn sweep_code(&self) -> Result<(), Error> {
+        let images = self.images()?.list()?;
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "containers are for Linux"))]
+        let mut there: HashSet<String> = images.iter().map(|image| image.id().to_string()).collect();
+        #[cfg(target_os = "linux")]
+        for container in self.containers()?.list().map_err(Box::new)? {
+            there.insert(container.record.image_id.to_string());
+        }
+        let unused = self.db()?.compiled().forget(|image| there.contains(image))?;
+        Ok(wasm::discard(&self.settings.root.join("cache/wasm"), &unused)?)
     }
 
     fn needed_layers(&self) -> Result<HashSet<LayerId>, Error> {

@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind};
 use crate::image::{Image, Progress, Pulled};
 use crate::oci::Platform;
 use crate::reference::Reference;
+use crate::snapshot::Chain;
 
 /// Pull an image from a registry
 #[derive(Debug, clap::Args)]
@@ -45,9 +46,30 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     let pulled = pull(ctx, &reference, args.platform.as_ref(), &*progress)?;
     drop(progress);
     // So that no run has to wait for it.
-    ctx.host()?.unpack(pulled.image.layers(), &Unpacking)?;
+    let chain = ctx.host()?.unpack(pulled.image.layers(), &Unpacking)?;
+    compile(ctx, &pulled.image, &chain, args.quiet)?;
     output::print(&if args.quiet { format!("{reference}\n") } else { closing(&reference, &pulled) })?;
     Ok(0)
+}
+
+/// Compiles the program of an image for WebAssembly, so that the first run starts as fast as any.
+#[cfg(target_os = "linux")]
+fn compile(ctx: &Context, image: &Image, chain: &Chain, quiet: bool) -> Result<(), Box<dyn Failure>> {
+    let tell = |words: &str| {
+        let said = !quiet && image.platform().is_wasm();
+        if said { output::print(&format!("{}: {words}\n", image.id().short())) } else { Ok(()) }
+    };
+    tell("Compiling")?;
+    if ctx.host()?.containers()?.compile_ahead(image, chain)? {
+        tell("Compiled")?;
+    }
+    Ok(())
+}
+
+/// Where there are no containers a program is compiled when it first runs.
+#[cfg(not(target_os = "linux"))]
+fn compile(_: &Context, _: &Image, _: &Chain, _: bool) -> Result<(), Box<dyn Failure>> {
+    Ok(())
 }
 
 /// Pulls an image, for any command that needs one.

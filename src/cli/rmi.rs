@@ -41,6 +41,7 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
         }
     }
     ctx.host()?.sweep_layers()?;
+    ctx.host()?.sweep_code()?;
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(0),

@@ -95,7 +95,11 @@ impl Store {
         let program = match engine {
             Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.
-            Engine::Wasm => Some(self.compile(entry, &config, &create.image)?.into_file().into()),
+            Engine::Wasm => {
+                let compiled = self.compile(entry, &config, &create.image)?;
+                self.belongs(&compiled, image)?;
+                Some(compiled.into_file().into())
+            }
         };
         let record = Record {
             version: Record::version(),
@@ -135,6 +139,35 @@ impl Store {
         let opened = entry.map(|entry| entry.file).map_err(std::io::Error::from);
         let file = io("open the WebAssembly program", Path::new(program(config)?), opened)?;
         self.places.compiled(&file, image)
+    }
+
+    /// Compiles the program of an image for WebAssembly before anybody waits for it; whether there is one. It is
+    /// looked for in one layer after the other, from the top: an image for WebAssembly has nothing else to find.
+    pub fn compile_ahead(&self, image: &Image, chain: &Chain) -> Result<bool, Error> {
+        if !image.platform().is_wasm() {
+            return Ok(false);
+        }
+        let config = config(&Create::default(), image, "000000000000");
+        for layer in chain.dirs().iter().rev() {
+            let root = io("open", layer, File::open(layer))?;
+            match entry(root.as_fd(), &config) {
+                Err(Error::NoCommand) => return Ok(false),
+                Ok(Ok(entry)) if wasm::begins(&entry.magic) => {
+                    let compiled = self.places.compiled(&entry.file, &image_name(image))?;
+                    return self.belongs(&compiled, image).map(|()| true);
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes whose code it is, so that it goes when the image does. What has no name was never anybody's image.
+    fn belongs(&self, compiled: &wasm::Compiled, image: &Image) -> Result<(), Error> {
+        if image.names().is_empty() {
+            return Ok(());
+        }
+        Ok(self.db.compiled().note(&compiled.name(), image.id().as_str())?)
     }
 
     /// Keeps directories that have no record yet from being swept.
@@ -191,6 +224,10 @@ impl Places {
 fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
     let mounted = rootfs.recipe().detached(false);
     mounted.map_err(|source| Error::Sys { what: "mount the root filesystem", source })
+}
+
+fn image_name(image: &Image) -> String {
+    image.names().first().map_or_else(|| image.id().short().to_owned(), |name| name.reference.familiar())
 }
 
 fn private_directory(path: &Path) -> std::io::Result<()> {

@@ -9,6 +9,7 @@
 //! db.sqlite        user_version = number of migrations applied
 //!   images         (name, platform) → digests, size, record   one tag may hold a linux and a wasm image
 //!   containers     id → name (unique), record
+//!   compiled       (code, image)               whose program a piece of compiled code is
 //! db.sqlite.lock   held only while a schema is made or migrated
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! a power cut may undo the last of them. Registering an image is durable against that too, because
 //! hours of download hang on it.
 
+mod compiled;
 mod containers;
 mod images;
 
@@ -32,6 +34,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{Failure, Kind};
 
+pub use compiled::Compiled;
 pub use containers::{ContainerRow, Containers};
 pub use images::{ImageRow, Images};
 
@@ -45,7 +48,8 @@ const CHECKPOINT_PAGES: u32 = 256;
 
 /// Each step from one schema to the next; the database's `user_version` counts those applied.
 /// Append only: released steps are in users' files.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE images (
         name            TEXT    NOT NULL,
         platform        TEXT    NOT NULL,
@@ -65,7 +69,15 @@ const MIGRATIONS: &[&str] = &["
         created_unix_ns INTEGER NOT NULL,
         record          TEXT    NOT NULL
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE compiled (
+        code            TEXT    NOT NULL,
+        image           TEXT    NOT NULL,
+        PRIMARY KEY (code, image)
+    ) WITHOUT ROWID;
+",
+];
 
 /// The schema this build makes and reads.
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
@@ -208,6 +220,11 @@ impl Db {
     /// The table of containers.
     pub fn containers(&self) -> Containers<'_> {
         Containers { db: self }
+    }
+
+    /// The table of compiled code.
+    pub fn compiled(&self) -> Compiled<'_> {
+        Compiled { db: self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

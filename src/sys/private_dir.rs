@@ -71,6 +71,11 @@ impl PrivateDir {
         }
     }
 
+    /// The names of all files in it.
+    pub fn names(&self) -> Result<Vec<String>> {
+        self.0.names()
+    }
+
     /// Removes `name`; false when there was none.
     pub fn remove(&self, name: &str) -> Result<bool> {
         match self.0.remove(name) {
@@ -163,6 +168,14 @@ mod handles {
             named(renameat(&self.fd, from, &self.fd, to), || format!("renameat({from:?}, {to:?})"))
         }
 
+        pub fn names(&self) -> Result<Vec<String>> {
+            let call = || "getdents64()".to_owned();
+            let entries = named(rustix::fs::Dir::read_from(&self.fd), call)?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let names = named(names.collect::<rustix::io::Result<Vec<String>>>(), call)?;
+            Ok(names.into_iter().filter(|name| name != "." && name != "..").collect())
+        }
+
         pub fn link(&self, of: &str, name: &str) -> Result<()> {
             let linked = linkat(&self.fd, of, &self.fd, name, AtFlags::empty());
             named(linked, || format!("linkat({of:?}, {name:?})"))
@@ -228,6 +241,13 @@ mod paths {
         pub fn rename(&self, from: &str, to: &str) -> Result<()> {
             let done = std::fs::rename(self.path.join(from), self.path.join(to));
             named(done, || format!("rename({from:?}, {to:?})"))
+        }
+
+        pub fn names(&self) -> Result<Vec<String>> {
+            let call = || format!("readdir({:?})", self.path);
+            let entries = named(std::fs::read_dir(&self.path), call)?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            named(names.collect::<std::io::Result<Vec<String>>>(), call)
         }
 
         pub fn link(&self, of: &str, name: &str) -> Result<()> {

@@ -144,15 +144,9 @@ fn an_index_gives_each_its_own() {
     for platform in ["wasi/wasm", "wasip1/wasm", "wasip2/wasm", "wasm"] {
         assert!(run(&["--platform", platform]).ends_with("\nargs"), "{platform}");
     }
-    let os = |platform: &str| {
-        wherry.ok(["pull", "-q", "--platform", platform, &image]);
-        let all: Value = serde_json::from_str(&wherry.ok(["images", "--format", "json", &image])).unwrap_or_default();
-        all["Platform"].as_str().unwrap_or_default().to_owned()
-    };
     let other = Wherry::new();
     other.ok(["pull", "-q", "--platform", "wasip2/wasm", &image]);
     assert!(other.ok(["images", "--format", "json"]).contains("wasip2/wasm"));
-    os("wasip1/wasm");
 }
 
 #[test]
@@ -249,26 +243,28 @@ fn an_image_for_wasm_starts_nothing_else() {
 fn a_program_is_pushed_as_an_artifact() {
     let wherry = Wherry::new();
     let host = &registry::registry().host;
+    // What a run before this one pushed would not be sent.
+    let repository = &format!("pushed-{}", std::process::id());
     for target in TARGETS {
         let program = guest(target);
         let file = wherry.folder("push").join("app.wasm");
         fs::write(&file, &program).unwrap();
         let file = file.to_str().unwrap();
         let tag = format!("{target:?}").to_lowercase();
-        let name = format!("{host}/pushed:{tag}");
+        let name = format!("{host}/{repository}:{tag}");
         let push = ["push", "--author", "the author", "--annotation", "org.example/key=value", file, &name];
         let mut command = wherry.command(push);
         let said = Running::start(command.env("SOURCE_DATE_EPOCH", "1700000000")).finish().expect(0).stdout;
         assert!(said.contains("Pushed") && said.contains(&format!("{tag}: digest: sha256:")), "{said}");
 
-        let manifest: Value = serde_json::from_slice(&handmade::get("pushed", "manifests", &tag)).unwrap();
+        let manifest: Value = serde_json::from_slice(&handmade::get(repository, "manifests", &tag)).unwrap();
         assert_eq!(manifest["config"]["mediaType"], WASM_CONFIG);
         assert_eq!(manifest["layers"][0]["mediaType"], WASM);
         assert_eq!(manifest["layers"][0]["digest"], handmade::digest(&program).as_str());
         assert_eq!(manifest["layers"][0]["annotations"]["org.opencontainers.image.title"], "app.wasm");
         assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
         assert_eq!(manifest["annotations"]["org.example/key"], "value");
-        let config = handmade::get("pushed", "blobs", manifest["config"]["digest"].as_str().unwrap());
+        let config = handmade::get(repository, "blobs", manifest["config"]["digest"].as_str().unwrap());
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["architecture"], "wasm");
         assert_eq!(config["os"], if target == Target::P1 { "wasip1" } else { "wasip2" });
@@ -298,7 +294,7 @@ fn a_program_is_pushed_as_an_artifact() {
     wherry.call(["push", "./app.wasm"]).expect(1);
     let broken = wherry.folder("push").join("broken.wasm");
     fs::write(&broken, b"\0asm\x01\0\0\0\x01\xff").unwrap();
-    let name = format!("{host}/pushed:broken");
+    let name = format!("{host}/{repository}:broken");
     wherry.call(["push", broken.to_str().unwrap(), &name]).expect(1).complains(&["broken.wasm", "invalid WebAssembly"]);
 }
 
@@ -332,4 +328,54 @@ fn an_image_that_is_here_is_pushed_as_it_is() {
     assert_eq!(Wherry::new().ok(["run", "--rm", "-q", &copy, "echo", "copied"]), "copied");
     wherry.call(["push", "nothing/here"]).expect(1).complains(&["No such image"]);
     wherry.call(["push", &image, &format!("{copy}@sha256:{}", "0".repeat(64))]).expect(1).complains(&["digest"]);
+}
+
+/// The pieces of compiled code that are kept: each once, whatever other names it has.
+fn kept(wherry: &Wherry) -> usize {
+    let entries = fs::read_dir(wherry.root().join("cache/wasm")).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with("seen-")).count()
+}
+
+#[test]
+fn a_pull_compiles_and_a_removal_takes_the_code_with_the_image() {
+    let of = |target: Target, repository: &str| {
+        Handmade::image("wasip1/wasm", &[], vec![(WASM, guest(target))]).push(repository, "latest")
+    };
+    let (one, other) = (of(Target::P1, "code-one"), of(Target::P2, "code-other"));
+    let config = (WASM_CONFIG, json!({"os": "wasip1"}));
+    let same = Handmade { config, layers: vec![(WASM, guest(Target::P1))], annotations: json!({}) }
+        .push("code-same", "latest");
+    let wherry = Wherry::new();
+    let said = wherry.ok(["pull", &one]);
+    assert!(said.contains(": Compiling\n") && said.contains(": Compiled\n"), "{said}");
+    assert_eq!(kept(&wherry), 1);
+    for image in [&other, &same] {
+        assert!(!wherry.ok(["pull", "-q", image]).contains("Compil"));
+    }
+    assert_eq!(kept(&wherry), 2, "the same program is compiled once");
+    for image in [&one, &other, &same] {
+        assert!(wherry.ok(["run", "--rm", image, "args"]).ends_with("args"));
+    }
+    assert_eq!(kept(&wherry), 2);
+    wherry.ok(["rmi", &one]);
+    assert_eq!(kept(&wherry), 2, "another image has the same program");
+    // A container is made of its image as long as it exists.
+    wherry.ok(["create", "--name", "user", &other, "args"]);
+    wherry.ok(["rmi", "--force", &other]);
+    assert_eq!(kept(&wherry), 2);
+    wherry.ok(["rmi", &same]);
+    assert_eq!(kept(&wherry), 1);
+    wherry.ok(["rm", "user"]);
+    wherry.call(["rmi", "nothing"]).expect(1);
+    let left: Vec<_> = fs::read_dir(wherry.root().join("cache/wasm")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_cannot_be_compiled_is_told_at_the_pull() {
+    let wherry = Wherry::new();
+    let library = wat::parse_str(r#"(module (func (export "add")))"#).unwrap();
+    let image = Handmade::image("wasip1/wasm", &[], vec![(WASM, library)]).push("refused", "library");
+    wherry.call(["pull", "-q", &image]).expect(1).complains(&["refused:library", "it is a library"]);
 }

@@ -56,6 +56,11 @@ impl Compiled {
         self.kind
     }
 
+    /// The name of the code, the same for every program of the same bytes.
+    pub fn name(&self) -> String {
+        self.key.name()
+    }
+
     /// The open file, to hand to the process that will [`load`](super::load) it.
     pub fn into_file(self) -> File {
         self.file.into_file()
@@ -154,13 +159,32 @@ impl Cache {
         Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind, board: Board::default(), key: *key })
     }
 
+    /// Removes the code of these names, by all the names that it has. Who has it open goes on.
+    pub(super) fn discard(&self, names: &[String]) -> Result<(), Error> {
+        let failed = |source| self.failed(source);
+        let all = self.dir.names().map_err(failed)?;
+        for name in all.iter().filter(|name| name.starts_with(SEEN)) {
+            let trailer = match self.dir.get(name).map_err(failed)? {
+                Some(file) => Trailer::of(file.as_file()).ok().flatten(),
+                None => None,
+            };
+            if trailer.is_some_and(|trailer| names.contains(&trailer.key.name())) {
+                self.dir.remove(name).map_err(failed)?;
+            }
+        }
+        names.iter().try_for_each(|name| self.dir.remove(name).map(drop).map_err(failed))
+    }
+
     fn failed(&self, source: sys::Error) -> Error {
         Error::Cache { directory: self.directory.clone(), source }
     }
 }
 
+/// What the names begin with by which code is found of an unchanged file.
+const SEEN: &str = "seen-";
+
 fn seen(identity: &Identity) -> String {
-    format!("seen-{}", hex(&identity.digest))
+    format!("{SEEN}{}", hex(&identity.digest))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -45,6 +45,11 @@ pub fn compile(cache: &Path, source: &Source) -> Result<Compiled, Error> {
     cache.put(&key, source.kind, &code)
 }
 
+/// Removes compiled code by the names that [`Compiled::name`] gave.
+pub fn discard(cache: &Path, names: &[String]) -> Result<(), Error> {
+    if names.is_empty() || !cache.exists() { Ok(()) } else { Cache::open(cache)?.discard(names) }
+}
+
 fn module(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let module =
         Module::from_binary(engine, bytes).map_err(|error| Error::Invalid { source: cause_with_names(&error) })?;

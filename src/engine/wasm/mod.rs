@@ -49,7 +49,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use compile::{compile, lookup, recall, remember};
+pub use compile::{compile, discard, lookup, recall, remember};
 pub use describe::{Description, describe};
 pub use identity::Identity;
 pub use net::Names;
