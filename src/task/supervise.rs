@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -206,7 +207,10 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
 }
 
 fn listen(path: &Path) -> sys::Result<UnixListener> {
-    sys::named(std::fs::create_dir_all(path.parent().unwrap_or(path)), || format!("mkdir({:?})", path.parent()))?;
+    // Whoever reaches the socket may execute in the container: whatever the umask of who started us, that is the owner.
+    let directory = path.parent().unwrap_or(path);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    sys::named(made, || format!("mkdir({directory:?}, 0700)"))?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             sys::named(Err(error), || format!("unlink({path:?})"))?

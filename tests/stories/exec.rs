@@ -1,8 +1,11 @@
 //! `wherry exec`: a further program in a running Linux container, and the builtin view of a Wasm one.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::rootless::{Ordinary, RANGE};
 use crate::support::{Running, Wherry, eventually, images, process};
@@ -190,6 +193,21 @@ fn who_speaks_nonsense_to_a_supervisor_is_left_alone() {
     let refused = answer(&[frame(4, nothing_to_run), frame(5, b"")].concat());
     assert!(String::from_utf8_lossy(&refused).contains("no command"), "{refused:?}");
     assert_eq!(wherry.ok(["exec", "box", "echo", "still here"]), "still here");
+}
+
+#[test]
+fn nobody_else_reaches_a_supervisor_whatever_the_umask() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let mut command = Command::new("sh");
+    let script = "umask 0; exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_wherry"), "run", "-d", "--name", "box", &image, "sleep", "1000"]);
+    wherry.lend_environment(&mut command);
+    Running::start(&mut command).finish().expect(0);
+    let id = wherry.inspect("box")["Id"].as_str().unwrap().to_owned();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&wherry.run_root().join(&id)), 0o700);
+    assert_eq!(mode(&wherry.run_root().join("events")), 0o600);
 }
 
 /// A running Wasm guest that was given a directory and a variable.

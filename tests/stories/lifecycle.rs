@@ -37,6 +37,27 @@ fn a_life_from_create_to_rm() {
 }
 
 #[test]
+fn logs_can_be_of_a_time() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "box", &image, "sh", "-c", "echo early; sleep 1; echo late"]);
+    wherry.ok(["wait", "box"]);
+    let stamped = wherry.ok(["logs", "-t", "box"]);
+    let late = stamped.lines().nth(1).unwrap().split(' ').next().unwrap();
+    for (flags, shown) in [
+        (&["--since", late][..], "late"),
+        (&["--until", late], "early"),
+        (&["--since", "1h"], "early\nlate"),
+        (&["--since", "1h", "--until", "1h"], ""),
+        (&["--until", late, "-n", "1"], "early"),
+    ] {
+        let call: Vec<&str> = ["logs", "box"].iter().chain(flags).copied().collect();
+        assert_eq!(wherry.ok(call), shown, "{flags:?}");
+    }
+    wherry.call(["logs", "--since", "soon", "box"]).expect(125).complains(&["soon"]);
+}
+
+#[test]
 fn start_attached_is_the_containers_output_and_code() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);

@@ -53,8 +53,6 @@ pub enum Number {
     TableRefused,
     /// The handles (files, streams, sockets, requests) that an instance had open when that was last looked at.
     Handles,
-    /// Fuel used, where fuel is counted.
-    Fuel,
     /// Calls of WASI preview 1.
     CallsPreview1,
     /// Calls of `wasi:filesystem`.
@@ -328,9 +326,6 @@ impl Numbers {
             "Traps": self.get(Number::Traps),
             "LastTrap": self.trap(),
         });
-        if self.get(Number::Fuel) > 0 {
-            value["Fuel"] = self.get(Number::Fuel).into();
-        }
         if self.serves() {
             let micros = |part| self.latency(part).map(|time| time.as_micros() as u64);
             value["Requests"] = json!({
