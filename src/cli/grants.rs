@@ -35,10 +35,8 @@ fn arg(word: Word) -> Arg {
 }
 
 fn by_name(text: &str) -> Result<String, &'static str> {
-    match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => Err("it has to be NAME=VALUE"),
-    }
+    // An empty name can be one: what it means is the word's business.
+    if text.contains('=') { Ok(text.to_owned()) } else { Err("it has to be NAME=VALUE") }
 }
 
 impl clap::Args for Args {

@@ -40,6 +40,7 @@ mod wasm_direct;
 mod wasm_deny;
 #[cfg(target_arch = "x86_64")]
 mod wasm_escape;
+mod wasm_given;
 mod wasm_guests;
 mod wasm_packaging;
 mod wasm_programs;

@@ -392,8 +392,11 @@ fn who_is_granted_is_talked_to_and_nobody_else() {
 }
 
 /// A resolver for the machine that wherry sees: it knows one name, which leads to this machine, and counts who asks.
-fn resolver() -> Arc<AtomicUsize> {
-    let socket = UdpSocket::bind("127.0.0.53:53").expect("nobody else resolves names at 127.0.0.53");
+fn resolver() -> (String, Arc<AtomicUsize>) {
+    // An address of its own: the usual one may be taken, by the machine's resolver or by another run of this.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.53.{high}.{low}");
+    let socket = UdpSocket::bind((&*address, 53)).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     std::thread::spawn(move || {
@@ -412,17 +415,18 @@ fn resolver() -> Arc<AtomicUsize> {
             socket.send_to(&answer, from).unwrap();
         }
     });
-    asked
+    (address, asked)
 }
 
 /// Names are resolved by the host's configuration. What they lead to is judged all the same, and no name that was not
 /// granted is asked for, so that none carries a secret out.
 #[test]
 fn a_name_does_not_lead_where_its_owner_likes() {
-    let (neighbour, wherry, asked) = (Neighbour::new(), Wherry::new(), resolver());
+    let (neighbour, wherry, (address, asked)) = (Neighbour::new(), Wherry::new(), resolver());
     let folder = wherry.folder("etc");
     fs::write(folder.join("hosts"), "127.0.0.1 evil.test\n169.254.169.254 metadata.test\n").unwrap();
-    fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.53\noptions timeout:1 attempts:1\n").unwrap();
+    let resolv = format!("nameserver {address}\noptions timeout:1 attempts:1\n");
+    fs::write(folder.join("resolv.conf"), resolv).unwrap();
     let script = "mount --bind \"$0/hosts\" /etc/hosts; mount --bind \"$0/resolv.conf\" /etc/resolv.conf; exec \"$@\"";
     let run = |grant: &str, program: &str| {
         let mut command = Command::new("unshare");

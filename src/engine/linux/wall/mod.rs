@@ -82,7 +82,12 @@ impl Wall {
     pub fn around(program: &Program, invocation: &Invocation) -> Self {
         let directories = invocation.preopens.iter().map(|preopen| (preopen.host.clone(), preopen.readonly));
         let network = invocation.grants.network != Default::default();
-        let needs = Needs { files: !invocation.preopens.is_empty(), network, server: program.serves() };
+        let needs = Needs {
+            files: !invocation.preopens.is_empty(),
+            stores: !invocation.grants.given.stores.is_empty(),
+            network,
+            server: program.serves(),
+        };
         Self { directories: directories.collect(), needs }
     }
 

@@ -16,6 +16,8 @@ use crate::oci::runtime::{
 pub struct Needs {
     /// Directories.
     pub files: bool,
+    /// Stores, which are locked while they are changed.
+    pub stores: bool,
     /// Sockets of its own.
     pub network: bool,
     /// A listening socket that was made before.
@@ -24,7 +26,7 @@ pub struct Needs {
 
 impl Needs {
     /// Everything that can be granted.
-    pub const ALL: Self = Self { files: true, network: true, server: true };
+    pub const ALL: Self = Self { files: true, stores: true, network: true, server: true };
 }
 
 /// Every program: memory, threads of the engine, signals that the engine handles, clocks, random numbers, streams and
@@ -94,6 +96,9 @@ const FILES: &[&str] = &[
     "utimensat",
 ];
 
+/// For stores, which are files too.
+const STORES: &[&str] = &["flock"];
+
 /// With sockets that are there.
 const STREAMS: &[&str] =
     &["getpeername", "getsockname", "getsockopt", "recvfrom", "recvmsg", "sendmsg", "sendto", "setsockopt", "shutdown"];
@@ -134,6 +139,7 @@ pub fn profile(needs: Needs, arch: Arch) -> LinuxSeccomp {
     let groups = [
         (true, ALWAYS),
         (needs.files, FILES),
+        (needs.stores, STORES),
         (needs.network || needs.server, STREAMS),
         (needs.server, SERVER),
         (needs.network, NETWORK),
@@ -214,7 +220,7 @@ mod tests {
         let docker = bundle::seccomp::default_profile(&Capabilities::new(), Arch::ScmpArchX86_64);
         let docker = allowed(&docker).len();
         let least = count(Needs::default());
-        assert_eq!((least, count(Needs { files: true, ..Needs::default() }), count(Needs::ALL)), (47, 65, 79));
+        assert_eq!((least, count(Needs { files: true, ..Needs::default() }), count(Needs::ALL)), (47, 65, 80));
         assert!(docker > 6 * least, "{docker}");
     }
 

@@ -39,6 +39,7 @@ impl Given {
     /// Takes one word; whether it is one of this group.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Set {
         match name.split_once('.') {
+            Some(("config", "")) => return Err("a setting has a name".to_owned()),
             Some(("config", name)) => drop(self.config.insert(name.to_owned(), value.to_owned())),
             Some(("keyvalue", name)) => drop(self.stores.insert(name.to_owned(), directory(value)?)),
             None if name == "deterministic" => self.seed = Some(seed(value)?),
@@ -72,7 +73,9 @@ mod tests {
         }
         assert_eq!((&*given.config["a.b"], given.seed), ("x=y,z", Some(0)));
         assert!(!given.set("config", "x").unwrap() && !given.set("other.config", "x").unwrap());
-        for (name, value) in [("keyvalue.x", "data"), ("keyvalue.x", "/data/../etc"), ("deterministic", "-1")] {
+        for (name, value) in
+            [("config.", "x"), ("keyvalue.x", "data"), ("keyvalue.x", "/data/../etc"), ("deterministic", "-1")]
+        {
             assert!(given.set(name, value).is_err(), "{name}={value}");
         }
     }

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, open, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// The most bytes of a value.
@@ -70,7 +70,8 @@ impl Store {
     /// The store in the directory `below` of `volume`; made if it is missing and can be.
     pub(super) fn open(volume: &Path, below: &Path, readonly: bool) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut directory = open(volume, flags, Mode::empty())?;
+        // Not open(2), which the wall around this process does not let through.
+        let mut directory = openat(CWD, volume, flags, Mode::empty())?;
         for part in below.components() {
             if !readonly {
                 match mkdirat(&directory, part.as_os_str(), Mode::from_raw_mode(0o755)) {
