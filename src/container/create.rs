@@ -87,7 +87,7 @@ impl Store {
         }
         let config = config(&create, image, id);
         let root = mount(&rootfs)?;
-        let entry = entry(root.as_fd(), &config)?;
+        let entry = entry(root.as_fd(), &config).map_err(|error| why_no_command(error, root.as_fd()))?;
         // A program that is not there is for the Linux engine to miss, in Docker's words.
         let magic = entry.as_ref().map_or(&[][..], |entry| &entry.magic);
         let engine = Engine::pick(image.platform().is_wasm(), magic);
@@ -276,6 +276,15 @@ fn merged(image: &[String], user: &[String]) -> Vec<String> {
 fn entry(root: BorrowedFd<'_>, config: &Config) -> Result<rustix::io::Result<Entry>, Error> {
     let path = config.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
     Ok(Tree { root, binds: Vec::new() }.find(program(config)?, Path::new(&config.working_dir), path))
+}
+
+/// An image with nothing to start may be one of those that Envoy and Istio take plugins from.
+fn why_no_command(error: Error, root: BorrowedFd<'_>) -> Error {
+    let plugin = Tree { root, binds: Vec::new() }.find("/plugin.wasm", Path::new("/"), None);
+    match error {
+        Error::NoCommand if plugin.is_ok_and(|plugin| wasm::begins(&plugin.magic)) => Error::Plugin,
+        error => error,
+    }
 }
 
 /// What is to be started, as it is called.

@@ -109,6 +109,10 @@ pub enum Error {
     InvalidName { name: String },
     #[error("no command specified")]
     NoCommand,
+    #[error(
+        "it is a plugin for Envoy or Istio (proxy-wasm), which runs inside of that proxy: there is nothing to start"
+    )]
+    Plugin,
     #[error("cannot {verb} container {name}: it is {status}")]
     WrongStatus { verb: &'static str, name: String, status: String, hint: Option<&'static str> },
     #[error("container record {id} cannot be read")]
@@ -164,7 +168,7 @@ impl Failure for Error {
             Self::GrantsToLinux | Self::GrantsWithoutNetwork | Self::StoreOutside { .. } => Kind::InvalidArgument,
             Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
             Self::Record { .. } => Kind::DataLoss,
-            Self::NewerRecord { .. } => Kind::Unsupported,
+            Self::NewerRecord { .. } | Self::Plugin => Kind::Unsupported,
             Self::Io { source, .. } => Kind::of_io(source),
             Self::Sys { source, .. } => source.kind(),
             Self::User(source) => source.kind(),

@@ -165,6 +165,12 @@ fn what_cannot_run_here_is_refused_with_the_reason() {
     wherry.call(["pull", &spin]).expect(1).complains(&["refused:spin cannot be run here", "Spin application"]);
     let envoy = made("envoy", "application/vnd.module.wasm.config.v1+json", json!({}), vec![(CONTENT_LAYER, module())]);
     wherry.call(["pull", &envoy]).expect(1).complains(&["plugin for Envoy"]);
+    let compat =
+        Handmade::image("linux/amd64", &[], vec![(TAR, tar(&[("plugin.wasm", &module())]))]).push("refused", "compat");
+    Wherry::new()
+        .call(["run", "--rm", "-q", "--platform", "linux/amd64", &compat])
+        .expect(125)
+        .complains(&["plugin for Envoy"]);
     let two = made("two", WASM_CONFIG, json!({"os": "wasip1"}), vec![(WASM, module()), (WASM, guest(Target::P2))]);
     wherry.call(["pull", &two]).expect(1).complains(&["exactly one WebAssembly layer", "2 layers", "compose"]);
     let imports = json!(["wasi:io/poll@0.2.0", "acme:engine/warp@1.0.0", "wasi:nn/graph@0.2.0-rc-2024-10-28"]);
