@@ -8,6 +8,7 @@ mod draft;
 mod missing;
 mod p2;
 mod p3;
+mod removal;
 
 pub(super) use missing::hint;
 
@@ -57,6 +58,7 @@ pub(super) fn link_module(module: &Module) -> wasmtime::Result<Linker<Host>> {
     if module.imports().any(|import| import.module() == PREVIEW1) {
         p1::add_to_linker_async(&mut linker, Host::for_preview1)?;
         override_exit(&mut linker, PREVIEW1)?;
+        removal::link_module(&mut linker)?;
     }
     if module.imports().any(|import| import.module() == PREVIEW0) {
         p0::add_to_linker_async(&mut linker, Host::for_preview1)?;
@@ -159,25 +161,24 @@ pub(super) fn role(component: &Component) -> Result<Role, Error> {
     role_of(&exports)
 }
 
+/// What each export makes of a component, the one that decides first. A toolchain can add a `run` that does nothing to
+/// whatever it links, and a `run` of 0.2 to a program that has its own of 0.3.
+const ROLES: [(&str, &str, Role); 4] = [
+    (HANDLER, WASI_0_3, Role::Server3),
+    (INCOMING_HANDLER, WASI_0_2, Role::Server2),
+    (RUN, WASI_0_3, Role::Command3),
+    (RUN, WASI_0_2, Role::Command2),
+];
+
 fn role_of(exports: &[&str]) -> Result<Role, Error> {
-    let has = |wanted: &str| exports.iter().find(|name| name.split('@').next() == Some(wanted));
-    let version = |name: &str| name.split_once('@').map(|(_, version)| version.to_owned()).unwrap_or_default();
-    let other = |name: &str| {
-        let name = shown(name, MAX_NAME);
-        not_command(&format!("it is of another version of WASI than 0.2 and 0.3: it exports `{name}`"))
-    };
-    if let Some(run) = has(RUN) {
-        return match version(run) {
-            v if v.starts_with(WASI_0_2) => Ok(Role::Command2),
-            v if v.starts_with(WASI_0_3) => Ok(Role::Command3),
-            _ => Err(other(run)),
-        };
+    let has = |name, version| exports.iter().any(|export| interface(export, version) == Some(name));
+    let found = ROLES.iter().find(|(name, version, _)| has(*name, version));
+    if let Some((.., role)) = found {
+        return Ok(*role);
     }
-    if let Some(handler) = has(INCOMING_HANDLER) {
-        return if version(handler).starts_with(WASI_0_2) { Ok(Role::Server2) } else { Err(other(handler)) };
-    }
-    if let Some(handler) = has(HANDLER) {
-        return if version(handler).starts_with(WASI_0_3) { Ok(Role::Server3) } else { Err(other(handler)) };
+    if let Some(other) = exports.iter().find(|e| ROLES.iter().any(|(name, ..)| e.split('@').next() == Some(name))) {
+        let other = shown(other, MAX_NAME);
+        return Err(not_command(&format!("it is of another version of WASI than 0.2 and 0.3: it exports `{other}`")));
     }
     let exports = listed(exports.iter().map(|&name| name.to_owned()));
     Err(not_command(&format!("it is a library: it exports neither `{RUN}` nor an HTTP handler, but {exports}")))
@@ -198,7 +199,7 @@ fn listed(exports: impl Iterator<Item = String>) -> String {
 
 /// The world of WASI that is the one for these exports.
 pub(super) fn target_of(exports: &[String]) -> Option<String> {
-    let worlds = [(RUN, "wasi:cli/command"), (INCOMING_HANDLER, "wasi:http/proxy"), (HANDLER, "wasi:http/service")];
+    let worlds = [(HANDLER, "wasi:http/service"), (INCOMING_HANDLER, "wasi:http/proxy"), (RUN, "wasi:cli/command")];
     let named = |(export, world)| {
         let version = exports.iter().find_map(|name| name.strip_prefix(export)?.strip_prefix('@'))?;
         Some(format!("{world}@{version}"))
@@ -220,5 +221,38 @@ pub(super) fn told(import: &str) -> String {
     match missing::owner(import) {
         Some(owner) => format!("{name} ({owner})"),
         None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_what_it_exports() {
+        let roles = [
+            (&["wasi:cli/run@0.2.0"][..], Role::Command2),
+            (&["wasi:cli/run@0.3.0"], Role::Command3),
+            (&["wasi:http/incoming-handler@0.2.12"], Role::Server2),
+            (&["wasi:http/handler@0.3.0"], Role::Server3),
+            // What a toolchain added does not count.
+            (&["wasi:cli/run@0.2.6", "wasi:cli/run@0.3.0"], Role::Command3),
+            (&["wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.6"], Role::Server2),
+            (&["wasi:cli/run@0.2.6", "wasi:http/handler@0.3.0"], Role::Server3),
+            (&["memory", "wasi:cli/run@0.4.0", "wasi:cli/run@0.2.0"], Role::Command2),
+        ];
+        for (exports, role) in roles {
+            assert_eq!(role_of(exports).unwrap(), role, "{exports:?}");
+        }
+        for (exports, said) in [
+            (&["wasi:cli/run@0.4.0"][..], "another version of WASI"),
+            (&["wasi:cli/run@0.3.0-rc-2026-03-15"], "another version of WASI"),
+            (&["wasi:http/handler@0.2.0"], "another version of WASI"),
+            (&["add"], "it is a library"),
+            (&[], "it is a library"),
+        ] {
+            let error = role_of(exports).unwrap_err().to_string();
+            assert!(error.contains(said), "{exports:?}: {error}");
+        }
     }
 }

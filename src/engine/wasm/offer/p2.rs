@@ -13,7 +13,7 @@ use super::super::clock::Clocks;
 use super::super::files;
 use super::super::host::Host;
 use super::super::net::lookup::Lookup;
-use super::Link;
+use super::{Link, removal};
 
 type Add = fn(&mut Link) -> wasmtime::Result<()>;
 
@@ -36,7 +36,8 @@ const CORE: [&str; 9] = [
 const INTERFACES: [(&str, Add); 20] = [
     ("wasi:filesystem/types", |l| {
         filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::for_filesystem)?;
-        files::link(l)
+        files::link(l)?;
+        removal::link_component(l)
     }),
     ("wasi:filesystem/preopens", |l| {
         filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, Host::for_filesystem)

@@ -87,6 +87,9 @@ fn a_directory_that_is_given_can_be_used() {
             assert_eq!(asked(&["unlink", &format!("/w/dir/{name}")]), "ok\n");
         }
         assert_eq!(asked(&["rmdir", "/w/dir"]), "ok\n");
+        assert_eq!(asked(&["mkdir", "/w/dir"]), "ok\n");
+        assert_eq!(asked(&["rmdir", "/w/file/"]), "ENOTDIR\n");
+        assert_eq!(asked(&["rmdir", "/w/dir/"]), "ok\n");
         let mut listed: Vec<String> = asked(&["list", "/w"]).lines().map(String::from).collect();
         listed.sort();
         assert_eq!(listed, [".", "..", "file", "sub"]);
