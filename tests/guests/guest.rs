@@ -18,7 +18,9 @@ fn main() {
         ["rust", name, ..] => guests::rust(name, target),
         ["c", name, ..] => guests::c(name, target),
         ["go", name] => guests::go(name),
-        _ => panic!("guest rust|c|go NAME [p1|p2|p3]"),
+        ["python", name] => guests::python(name),
+        ["js", name] => guests::js(name),
+        _ => panic!("guest rust|c|go|python|js NAME [p1|p2|p3]"),
     };
     println!("{}", path.display());
 }

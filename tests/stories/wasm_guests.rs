@@ -55,6 +55,47 @@ fn go_on_preview_1() {
 }
 
 #[test]
+fn python_on_0_2() {
+    reports(guests::python("report"));
+}
+
+#[test]
+fn javascript_on_0_2() {
+    reports(guests::js("report"));
+}
+
+/// A large C program: a database in a granted directory, which the host's SQLite takes.
+#[test]
+fn sqlite_on_preview_1() {
+    let guest = guests::c("sqlite", Target::P1).display().to_string();
+    let wherry = Wherry::new();
+    let folder = wherry.folder("db");
+    let bind = format!("{}:/db", folder.display());
+    let said = wherry.ok(["run", "--rm", "-v", &bind, &guest, "/db/items.db"]);
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "20000|9990000|item 00000|item 19999",
+            "501,1501,2501,3501,4501",
+            "10000",
+            "10020",
+            "956722026041",
+            r#"["item 00000","item 00007"]"#,
+            "ok"
+        ]
+    );
+    let db = rusqlite::Connection::open(folder.join("items.db")).unwrap();
+    let answer = |sql| db.query_row::<String, _, _>(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(answer("pragma integrity_check"), "ok");
+    assert_eq!(answer("select count(*) || ' ' || sum(price) from item"), "10020 2510000");
+    // No directory for it: nothing is opened, and nothing is left.
+    wherry.call(["run", "--rm", &guest, "/db/items.db"]).expect(1).complains(&["unable to open database file"]);
+    let read_only = format!("{bind}:ro");
+    let refused = wherry.call(["run", "--rm", "-v", &read_only, &guest, "/db/items.db"]).expect(1);
+    assert!(refused.stderr.contains("sqlite: "), "{refused}");
+}
+
+#[test]
 fn c_on_preview_1_and_0_2() {
     let wherry = Wherry::new();
     for target in [Target::P1, Target::P2] {
