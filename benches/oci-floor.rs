@@ -92,6 +92,7 @@ mod bundle {
             rootless: false,
             last_group: i32::MAX as u32,
             blind: false,
+            resources: Default::default(),
             annotations: Default::default(),
         });
         let mut root = spec.root().clone().ok_or("the specification has no root")?;

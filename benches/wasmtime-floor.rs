@@ -143,7 +143,7 @@ fn engine(cache: &str, program: &str, args: &[&str], stages: bool) -> Result<u8,
     };
     let source = wasm::Source::read(File::open(program)?)?;
     stage("read");
-    let compiled = wasm::compile(Path::new(cache), &source)?;
+    let compiled = wasm::compile_here(Path::new(cache), &source)?;
     stage("lookup");
     drop(source);
     let program = wasm::load(compiled)?;

@@ -1,4 +1,5 @@
-//! The binary: one of the doors, or the stage that a container's supervisor is.
+//! The binary: one of the doors, or a stage: a container's supervisor, or the compiler of a WebAssembly
+//! program.
 
 use std::process::ExitCode;
 
@@ -6,6 +7,10 @@ fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     if std::env::args_os().next().is_some_and(|name| name == wherry::task::SUPERVISE) {
         return supervise();
+    }
+    #[cfg(target_os = "linux")]
+    if std::env::args_os().next().is_some_and(|name| name == wherry::engine::wasm::COMPILE) {
+        return wherry::engine::wasm::compile_stage(std::env::args().skip(1)).into();
     }
     #[cfg(target_os = "linux")]
     if let Some(status) = runtime() {

@@ -23,7 +23,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 pub use capabilities::{DEFAULT_CAPABILITIES, InvalidCapability, capabilities};
-pub use spec::{Bind, Intent, Network, User, spec};
+pub use spec::{Bind, Intent, Network, Resources, User, spec};
 pub use validate::{Facts, Invalid, MAX_ID_BYTES, valid_id, validate};
 
 use crate::error::{Failure, Kind};

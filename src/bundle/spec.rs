@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::capabilities::sets;
 use crate::oci::runtime::{
-    Capability, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxResourcesBuilder,
+    LinuxSeccomp, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 /// Everything that is decided about one container before it becomes a specification.
@@ -48,9 +48,33 @@ pub struct Intent {
     /// Whether its program sees nothing but the binds, as a Wasm program does: it then needs none of the kernel's
     /// filesystems.
     pub blind: bool,
+    /// What it may use up.
+    pub resources: Resources,
     /// What else the engine is told, such as the grants of a Wasm program.
     pub annotations: HashMap<String, String>,
 }
+
+/// What a container may use up, in the words of Docker's `HostConfig`; nothing is limited by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// The most memory, in bytes.
+    pub memory: Option<i64>,
+    /// The most memory and swap together; -1 for no limit.
+    pub memory_swap: Option<i64>,
+    /// Memory that it is pushed back to when there is little.
+    pub memory_reservation: Option<i64>,
+    /// Processors, in billionths.
+    pub nano_cpus: Option<i64>,
+    /// Its weight among others that want the processor.
+    pub cpu_shares: Option<u64>,
+    /// The processors that it may run on.
+    pub cpuset_cpus: Option<String>,
+    /// The most processes and threads; -1 for no limit.
+    pub pids: Option<i64>,
+}
+
+/// The period in which processor time is given out, in microseconds: the kernel's default, and Docker's.
+const CPU_PERIOD: u64 = 100_000;
 
 /// A user by numbers, with the groups beside the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +135,7 @@ pub fn spec(intent: &Intent) -> Spec {
     let root = RootBuilder::default().path("rootfs").readonly(intent.readonly_rootfs).build().expect("complete");
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(intent.network))
-        .resources(LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete"))
+        .resources(resources(&intent.resources))
         .masked_paths(hidden(intent, &MASKED))
         .readonly_paths(hidden(intent, &READONLY))
         .sysctl(sysctls(intent));
@@ -157,6 +181,28 @@ fn namespaces(network: Network) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Uts};
     let wanted = [Mount, Uts, Ipc, Pid, Cgroup].into_iter().chain((network == Network::None).then_some(Net));
     wanted.map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("complete")).collect()
+}
+
+fn resources(given: &Resources) -> LinuxResources {
+    let mut resources = LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete");
+    if given.memory.or(given.memory_swap).or(given.memory_reservation).is_some() {
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(given.memory).set_swap(given.memory_swap).set_reservation(given.memory_reservation);
+        resources.set_memory(Some(memory));
+    }
+    if given.nano_cpus.is_some() || given.cpu_shares.is_some() || given.cpuset_cpus.is_some() {
+        let quota = given.nano_cpus.map(|nano| nano / (1_000_000_000 / CPU_PERIOD as i64));
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(quota).set_period(quota.map(|_| CPU_PERIOD));
+        cpu.set_shares(given.cpu_shares).set_cpus(given.cpuset_cpus.clone());
+        resources.set_cpu(Some(cpu));
+    }
+    if let Some(limit) = given.pids {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        resources.set_pids(Some(pids));
+    }
+    resources
 }
 
 /// What is to be kept from a program that could see it.
@@ -262,6 +308,7 @@ mod tests {
             rootless: false,
             last_group: i32::MAX as u32,
             blind: false,
+            resources: Resources::default(),
             annotations: HashMap::new(),
         }
     }
@@ -318,6 +365,25 @@ mod tests {
         for network in [Network::None, Network::Host] {
             crate::bundle::validate(&spec(&intent(network)), &crate::bundle::Facts::default()).unwrap();
         }
+    }
+
+    #[test]
+    fn limits_are_in_the_kernels_units() {
+        let given = Resources {
+            memory: Some(64 << 20),
+            nano_cpus: Some(1_500_000_000),
+            pids: Some(-1),
+            ..Resources::default()
+        };
+        let spec = spec(&Intent { resources: given, ..intent(Network::None) });
+        let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+        let cpu = resources.cpu().clone().unwrap();
+        assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
+        assert_eq!(resources.memory().unwrap().limit(), Some(64 << 20));
+        assert_eq!(resources.pids().unwrap().limit(), -1);
+        let none = super::spec(&intent(Network::None));
+        let none = none.linux().as_ref().unwrap().resources().clone().unwrap();
+        assert!(none.memory().is_none() && none.cpu().is_none() && none.pids().is_none());
     }
 
     #[test]

@@ -36,6 +36,8 @@ mod options;
 #[cfg(target_os = "linux")]
 mod ps;
 #[cfg(target_os = "linux")]
+mod resources;
+#[cfg(target_os = "linux")]
 mod rm;
 #[cfg(target_os = "linux")]
 mod start;

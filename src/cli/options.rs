@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use super::pull::{image_for, is_file, open_file};
-use super::{Context, grants, human};
+use super::{Context, grants, human, resources};
 use crate::container::{Config, Container, Create, Direct, HostConfig, Program};
 use crate::engine::wasm;
 use crate::error::{Failure, Kind};
@@ -81,6 +81,8 @@ pub struct Options {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    resources: resources::Resources,
+    #[command(flatten)]
     grants: grants::Args,
 }
 
@@ -91,6 +93,8 @@ pub enum Invalid {
     Volume { text: String, problem: &'static str },
     #[error("unknown flag: {text}")]
     Flag { text: String },
+    #[error("invalid limit --{flag}: {problem}")]
+    Limit { flag: &'static str, problem: String },
     #[error("invalid environment variable: {text}")]
     Variable { text: String },
     #[error("cannot read environment file {path:?}")]
@@ -153,7 +157,8 @@ pub fn create(options: &Options, typed: &[String], context: &Context) -> Result<
 pub fn direct(options: &Options, typed: &[String]) -> Result<Option<Direct>, Box<dyn Failure>> {
     let (name, args) = typed.split_first().expect("the parser requires one");
     let has_terminal = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let for_containers = options.name.is_some() || options.entrypoint.is_some();
+    // A limit needs a cgroup, and with it somebody who removes that again.
+    let for_containers = options.name.is_some() || options.entrypoint.is_some() || options.resources.any();
     if for_containers || (options.tty && !has_terminal()) || !is_file(name) {
         return Ok(None);
     }
@@ -197,17 +202,26 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
         open_stdin: options.interactive,
         stop_signal: options.stop_signal.clone(),
         labels: options.label.iter().map(|l| human::key_value(l)).collect(),
-        host_config: HostConfig {
-            network_mode: options.network.clone().unwrap_or_default(),
-            binds: options.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?,
-            auto_remove: options.rm,
-            readonly_rootfs: options.read_only,
-            cap_add: options.cap_add.clone(),
-            cap_drop: options.cap_drop.clone(),
-            security_opt: options.security_opt.clone(),
-            annotations: options.grants.annotations(&options.label, &options.annotation),
-        },
+        host_config: limited(
+            options,
+            HostConfig {
+                network_mode: options.network.clone().unwrap_or_default(),
+                binds: options.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?,
+                auto_remove: options.rm,
+                readonly_rootfs: options.read_only,
+                cap_add: options.cap_add.clone(),
+                cap_drop: options.cap_drop.clone(),
+                security_opt: options.security_opt.clone(),
+                annotations: options.grants.annotations(&options.label, &options.annotation),
+                ..HostConfig::default()
+            },
+        )?,
     })
+}
+
+fn limited(options: &Options, mut host_config: HostConfig) -> Result<HostConfig, Invalid> {
+    options.resources.apply(&mut host_config)?;
+    Ok(host_config)
 }
 
 /// The variables of these files and of the command line.

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 
 use super::{Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name};
 use crate::engine::linux::entry::{Entry, Tree};
+use crate::engine::wasm::grant::limit::Limit;
 use crate::engine::{Engine, wasm};
 use crate::error::tolerate;
 use crate::image::Image;
 use crate::snapshot::{Chain, Rootfs};
 use crate::sys::lock::FileLock;
-use crate::sys::process::{clone, reap};
 
 /// What is asked for, where it differs from what the image says.
 #[derive(Clone, Debug, Default)]
@@ -92,11 +92,12 @@ impl Store {
         let magic = entry.as_ref().map_or(&[][..], |entry| &entry.magic);
         let engine = Engine::pick(image.platform().is_wasm(), magic);
         granted::settle(&mut create.host_config, engine)?;
+        let limit = create.host_config.grants()?.limit;
         let program = match engine {
             Engine::Linux => None,
             // Compiled now, so that no start waits for it, and refused now if it cannot run.
             Engine::Wasm => {
-                let compiled = self.compile(entry, &config, &create.image)?;
+                let compiled = self.compile(entry, &config, &create.image, &limit)?;
                 self.belongs(&compiled, image)?;
                 Some(compiled.into_file().into())
             }
@@ -128,17 +129,24 @@ impl Store {
             Engine::Linux => None,
             Engine::Wasm => {
                 let entry = entry(root.as_fd(), &record.config)?;
-                Some(self.compile(entry, &record.config, &record.image)?.into_file().into())
+                let limit = record.host_config.grants()?.limit;
+                Some(self.compile(entry, &record.config, &record.image, &limit)?.into_file().into())
             }
         };
         Ok(Prepared { root, program })
     }
 
     /// The compiled form of the Wasm program that was found in `image`.
-    fn compile(&self, entry: rustix::io::Result<Entry>, config: &Config, image: &str) -> Result<wasm::Compiled, Error> {
+    fn compile(
+        &self,
+        entry: rustix::io::Result<Entry>,
+        config: &Config,
+        image: &str,
+        limit: &Limit,
+    ) -> Result<wasm::Compiled, Error> {
         let opened = entry.map(|entry| entry.file).map_err(std::io::Error::from);
         let file = io("open the WebAssembly program", Path::new(program(config)?), opened)?;
-        self.places.compiled(&file, image)
+        self.places.compiled(&file, image, limit)
     }
 
     /// Compiles the program of an image for WebAssembly before anybody waits for it; whether there is one. It is
@@ -153,7 +161,7 @@ impl Store {
             match entry(root.as_fd(), &config) {
                 Err(Error::NoCommand) => return Ok(false),
                 Ok(Ok(entry)) if wasm::begins(&entry.magic) => {
-                    let compiled = self.places.compiled(&entry.file, &image_name(image))?;
+                    let compiled = self.places.compiled(&entry.file, &image_name(image), &Limit::default())?;
                     return self.belongs(&compiled, image).map(|()| true);
                 }
                 _ => {}
@@ -179,7 +187,7 @@ impl Store {
 
 impl Places {
     /// The compiled form of the Wasm program in `file`, which is called `name`; compiled now if it was not yet.
-    pub(super) fn compiled(&self, file: &File, name: &str) -> Result<wasm::Compiled, Error> {
+    pub(super) fn compiled(&self, file: &File, name: &str, limit: &Limit) -> Result<wasm::Compiled, Error> {
         let failed = |source| Error::Wasm { program: name.to_owned(), source };
         let cache = self.cache()?;
         let identity = wasm::Identity::of(file);
@@ -188,7 +196,7 @@ impl Places {
         {
             return Ok(compiled);
         }
-        let compiled = self.compiled_of(&wasm::Source::read(file).map_err(failed)?, name)?;
+        let compiled = self.compiled_of(&wasm::Source::read(file).map_err(failed)?, name, limit)?;
         if let Some(identity) = &identity {
             wasm::remember(cache, identity, &compiled).map_err(failed)?;
         }
@@ -196,21 +204,15 @@ impl Places {
     }
 
     /// The same of a program that is in memory.
-    pub(super) fn compiled_of(&self, source: &wasm::Source, name: &str) -> Result<wasm::Compiled, Error> {
+    pub(super) fn compiled_of(
+        &self,
+        source: &wasm::Source,
+        name: &str,
+        limit: &Limit,
+    ) -> Result<wasm::Compiled, Error> {
         let failed = |source| Error::Wasm { program: name.to_owned(), source };
         let cache = self.cache()?;
-        if let Some(compiled) = wasm::lookup(cache, source).map_err(failed)? {
-            return Ok(compiled);
-        }
-        // In a child, for the compiler leaves threads behind, and this process is going to be cloned.
-        let child = clone(0, None, || i32::from(wasm::compile(cache, source).is_err()));
-        let compiled = child.and_then(|child| reap(child.pidfd.as_fd()));
-        compiled.map_err(|source| Error::Sys { what: "compile the WebAssembly program", source })?;
-        match wasm::lookup(cache, source).map_err(failed)? {
-            Some(compiled) => Ok(compiled),
-            // It fails once more, and this time says why.
-            None => wasm::compile(cache, source).map_err(failed),
-        }
+        wasm::compile(cache, source, &limit.compile).map_err(failed)
     }
 
     /// The directory of compiled code, which can be made now.

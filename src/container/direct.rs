@@ -55,9 +55,10 @@ pub enum Program {
 impl Places {
     /// Runs the program to its end; its exit status.
     pub fn run(&self, direct: &Direct) -> Result<u8, Error> {
+        let limit = direct.host_config.grants()?.limit;
         let compiled = match &direct.program {
-            Program::File(file) => self.compiled(file, &direct.name)?,
-            Program::Bytes(source) => self.compiled_of(source, &direct.name)?,
+            Program::File(file) => self.compiled(file, &direct.name, &limit)?,
+            Program::Bytes(source) => self.compiled_of(source, &direct.name, &limit)?,
         };
         let mut host_config = direct.host_config.clone();
         granted::settle(&mut host_config, Engine::Wasm)?;

@@ -12,10 +12,16 @@ const NONE: &str = "none";
 /// The host's.
 const HOST: &str = "host";
 
+impl HostConfig {
+    /// What is granted to a Wasm program.
+    pub(super) fn grants(&self) -> Result<Grants, Error> {
+        Ok(Grants::parse(self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?)
+    }
+}
+
 /// Refuses grants that cannot be meant, and decides the network if it was left open.
 pub(super) fn settle(host_config: &mut HostConfig, engine: Engine) -> Result<(), Error> {
-    let annotations = host_config.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let grants = Grants::parse(annotations)?;
+    let grants = host_config.grants()?;
     if engine == Engine::Linux && grants != Grants::default() {
         return Err(Error::GrantsToLinux);
     }

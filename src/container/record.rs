@@ -85,6 +85,20 @@ pub struct HostConfig {
     pub cap_drop: Vec<String>,
     /// `no-new-privileges`, `seccomp=unconfined`.
     pub security_opt: Vec<String>,
+    /// The most memory, in bytes; 0 for no limit.
+    pub memory: i64,
+    /// The most memory and swap together, in bytes; 0 for no limit, -1 for no limit on swap.
+    pub memory_swap: i64,
+    /// Memory that it is pushed back to when there is little.
+    pub memory_reservation: i64,
+    /// Processors, in billionths; 0 for no limit.
+    pub nano_cpus: i64,
+    /// Its weight among others that want the processor; 0 for the usual.
+    pub cpu_shares: u64,
+    /// The processors that it may run on; empty for all.
+    pub cpuset_cpus: String,
+    /// The most processes and threads; 0 for no limit.
+    pub pids_limit: i64,
     /// What the engine is told in the runtime specification: the grants of a Wasm program are among it.
     pub annotations: std::collections::BTreeMap<String, String>,
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io};
-use crate::bundle::{self, Bind, Bundle, Intent, Network, capabilities};
+use crate::bundle::{self, Bind, Bundle, Intent, Network, Resources, capabilities};
 use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
 use crate::engine::linux::{user, wall};
@@ -142,6 +142,7 @@ impl Places {
             rootless: self.ids.is_some(),
             last_group,
             blind: *engine == Engine::Wasm,
+            resources: resources(host_config, *engine),
             annotations: host_config.annotations.clone().into_iter().collect(),
         })
     }
@@ -156,6 +157,20 @@ impl Places {
             Err(cgroup::Error::NotMounted) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// The limits that were given. A Wasm program has no processes to count: its process may only make the engine's threads.
+fn resources(given: &HostConfig, engine: Engine) -> Resources {
+    let some = |value: i64| (value != 0).then_some(value);
+    Resources {
+        memory: some(given.memory),
+        memory_swap: some(given.memory_swap),
+        memory_reservation: some(given.memory_reservation),
+        nano_cpus: some(given.nano_cpus),
+        cpu_shares: (given.cpu_shares != 0).then_some(given.cpu_shares),
+        cpuset_cpus: (!given.cpuset_cpus.is_empty()).then(|| given.cpuset_cpus.clone()),
+        pids: some(given.pids_limit).filter(|_| engine == Engine::Linux),
     }
 }
 

@@ -72,10 +72,19 @@ pub fn grants(spec: &Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
         args: process.and_then(|p| p.args().clone()).unwrap_or_default(),
         env: env.iter().filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         preopens: preopens.collect(),
-        limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()) },
+        limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()).map(for_program) },
         grants: wasm::grant::Grants::parse(annotations)?,
         names: wasm::Names::default(),
     })
+}
+
+/// The most of a memory limit that the engine keeps for itself, and at the most an eighth of it: its own memory counts
+/// against the limit too, and a program that comes to its part is told so instead of being killed.
+const FOR_ENGINE: u64 = 8 << 20;
+
+/// What linear memories may take of a limit on all memory.
+fn for_program(limit: u64) -> u64 {
+    limit - (limit / 8).min(FOR_ENGINE)
 }
 
 /// Whether a mount shows something of the host.

@@ -81,7 +81,7 @@ fn compile_apart(cache: &Path, source: &Source, name: &str) -> Result<Compiled, 
     let (ours, theirs) = socket::packet_pair().map_err(failed())?;
     let child = process::clone(0, None, || {
         process::close_in_child(ours.as_fd());
-        let sent = match wasm::compile(cache, source) {
+        let sent = match wasm::compile(cache, source, &Default::default()) {
             Ok(compiled) => socket::send_with_fds(&theirs, b"compiled", &[compiled.as_fd()]),
             Err(error) => {
                 let text = chain(&error);

@@ -5,6 +5,8 @@
 #![expect(unsafe_code, reason = "sigaction(2) and a signal handler have no safe wrapper")]
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::{Result, named};
 
@@ -32,6 +34,33 @@ pub fn end_on_signals() -> Result<()> {
 /// From now on writing to a pipe that nobody reads is an error and not the end of this process.
 pub fn survive_closed_pipes() -> Result<()> {
     set(libc::SIGPIPE, libc::SIG_IGN)
+}
+
+/// What [`end_after`] says and the status it ends with, for a handler that may not allocate.
+static LAST_WORDS: OnceLock<(String, u8)> = OnceLock::new();
+
+/// Ends this process after `time`, with `words` on its standard error and with `status`, whatever it is doing then. Once
+/// in a process.
+pub fn end_after(time: Duration, words: String, status: u8) -> Result<()> {
+    LAST_WORDS.get_or_init(|| (words, status));
+    set(libc::SIGALRM, end_by_alarm as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
+    let value = libc::timeval {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_usec: time.subsec_micros() as libc::suseconds_t,
+    };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: `timer` is valid and outlives the call, and a null pointer asks for nothing back.
+    let done = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    named(if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }, || format!("setitimer({time:?})"))
+}
+
+extern "C" fn end_by_alarm(_signal: libc::c_int) {
+    let (words, status) = LAST_WORDS.get().map_or(("", 1), |(words, status)| (words.as_str(), *status));
+    // SAFETY: write and _exit are async-signal-safe (signal-safety(7)), and the words live as long as the process.
+    unsafe {
+        libc::write(2, words.as_ptr().cast(), words.len());
+        libc::_exit(status.into())
+    }
 }
 
 extern "C" fn end(signal: libc::c_int) {

@@ -42,9 +42,10 @@ pub mod access {
     pub const IOCTL_DEV: u64 = 1 << 15;
 }
 
-/// `LANDLOCK_ACCESS_NET_BIND_TCP` and `_CONNECT_TCP`.
-const BIND_TCP: u64 = 1;
-const CONNECT_TCP: u64 = 2;
+/// `LANDLOCK_ACCESS_NET_BIND_TCP`.
+pub const BIND_TCP: u64 = 1;
+/// `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
+pub const CONNECT_TCP: u64 = 2;
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `_SIGNAL`.
 const SCOPES: u64 = 3;
 
@@ -97,11 +98,11 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// Gives up all rights on files that a kernel of this ABI knows, the sockets and signals of others, and TCP if
-    /// `network` is to be given up too.
-    pub fn new(abi: u32, network: bool) -> Result<Self> {
+    /// Gives up all rights on files that a kernel of this ABI knows, the abstract sockets and signals of others, and
+    /// those of `network` ([`BIND_TCP`], [`CONNECT_TCP`]).
+    pub fn new(abi: u32, network: u64) -> Result<Self> {
         let files = files_of(abi);
-        let network = if network && abi >= 4 { BIND_TCP | CONNECT_TCP } else { 0 };
+        let network = if abi >= 4 { network } else { 0 };
         let attr = RulesetAttr {
             handled_access_fs: files,
             handled_access_net: network,
@@ -127,17 +128,8 @@ impl Ruleset {
         })
     }
 
-    /// Allows TCP connections to `port`, on any address.
-    pub fn allow_connect(&self, port: u16) -> Result<()> {
-        self.allow_port(CONNECT_TCP, port)
-    }
-
-    /// Allows listening on the TCP port `port`; 0 is any that the kernel chooses.
-    pub fn allow_bind(&self, port: u16) -> Result<()> {
-        self.allow_port(BIND_TCP, port)
-    }
-
-    fn allow_port(&self, right: u64, port: u16) -> Result<()> {
+    /// Allows the TCP port `port`, of any address, to be listened at ([`BIND_TCP`]) or connected to ([`CONNECT_TCP`]).
+    pub fn allow_port(&self, right: u64, port: u16) -> Result<()> {
         if self.network & right == 0 {
             return Ok(());
         }
@@ -188,7 +180,7 @@ mod tests {
         fs::write(other.path().join("secret"), "x").unwrap();
         assert!(ending::alone(|| {
             seccomp::set_no_new_privs().unwrap();
-            let rules = Ruleset::new(abi(), true).unwrap();
+            let rules = Ruleset::new(abi(), BIND_TCP | CONNECT_TCP).unwrap();
             let directory = File::open(allowed.path()).unwrap();
             let rights = access::READ_FILE | access::READ_DIR | access::WRITE_FILE | access::FIRST;
             rules.allow_beneath(directory.as_fd(), rights & !access::MAKE_SPECIAL).unwrap();

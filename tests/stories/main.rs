@@ -42,5 +42,6 @@ mod wasm_deny;
 mod wasm_escape;
 mod wasm_given;
 mod wasm_guests;
+mod wasm_hostile;
 mod wasm_packaging;
 mod wasm_programs;

@@ -41,6 +41,7 @@ fn like_docker(oci: &Oci, id: &str, args: &[&str]) -> PathBuf {
         rootless: false,
         last_group: i32::MAX as u32,
         blind: false,
+        resources: Default::default(),
         annotations: Default::default(),
     });
     oci.bundle_with(id, "", |config| {

@@ -22,7 +22,10 @@ fn idle(wherry: &Wherry, flags: &[&str]) -> (Running, u32) {
     let process = eventually("the guest's process runs", || {
         let pid = fs::read_to_string(&children).ok()?.trim().parse().ok()?;
         // From there on the guest has its filter, and nothing more happens to it.
-        (process::status(pid, "Seccomp")? == "2").then_some(pid)
+        let filtered = process::status(pid, "Seccomp")? == "2";
+        // So has the compiler's process, which is there before it at the first time.
+        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (filtered && !name.is_empty() && !name.starts_with("wherry-compile")).then_some(pid)
     });
     (running, process)
 }

@@ -76,7 +76,7 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
     let source = wasm::Source::read(program)?;
     let compiled = match wasm::lookup(&cache, &source)? {
         Some(compiled) => compiled,
-        None => wasm::compile(&cache, &source)?,
+        None => wasm::compile(&cache, &source, &Default::default())?,
     };
     let env = image.config().config.env.iter().chain(&args.env);
     let annotations = args.grants.annotations(&[], &[]);

@@ -14,6 +14,7 @@ use super::netdevice::NetDevices;
 use super::process::{ProcessPlan, unsupported};
 use super::sysctl::{Own, Sysctls};
 use super::{About, Error, Request, Stdio};
+use crate::engine::{is_bind, is_granted};
 use crate::oci::runtime::{ContainerState, Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Process, State};
 use crate::sys::process::ns;
 
@@ -110,7 +111,7 @@ fn mounts(request: &Request<'_>, receives: bool) -> Result<Vec<Step>, Error> {
 fn is_for_wasm(mount: &Mount, request: &Request<'_>) -> bool {
     match mount.typ().as_deref() {
         Some("devpts") => matches!(request.stdio, Stdio::Terminal(_)),
-        typ => typ == Some("bind"),
+        _ => is_bind(mount) && is_granted(mount),
     }
 }
 

@@ -5,7 +5,10 @@ use std::path::Path;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+#[cfg(target_os = "linux")]
+use super::apart;
 use super::cache::{Cache, Compiled, Key};
+use super::grant::limit;
 use super::identity::Identity;
 use super::settings::{compiler, fingerprint};
 use super::{Error, Kind, Source, cause, cause_with_names, offer};
@@ -29,20 +32,38 @@ pub fn lookup(cache: &Path, source: &Source) -> Result<Option<Compiled>, Error> 
 /// The compiled code of `source`, from `cache` (a directory, made if its parent exists) or else compiled
 /// now and kept there.
 ///
-/// Compiling takes as long and as much memory as the bytes ask for. A caller that cannot bear that runs
-/// it in a child with limits, and [`lookup`]s when that has ended well.
-pub fn compile(cache: &Path, source: &Source) -> Result<Compiled, Error> {
+/// Compiling takes as long and as much memory as the bytes ask for: on Linux another process does it, within `limits`,
+/// of which nothing is left when this returns. Our binary has to be one that knows the stage [`COMPILE`](super::COMPILE).
+pub fn compile(cache: &Path, source: &Source, limits: &limit::Compile) -> Result<Compiled, Error> {
+    keep(cache, source, |source| apart::compile(source, limits))
+}
+
+/// The same in this very process, where nothing limits it: for tests, and for who compiles what is their own.
+pub fn compile_here(cache: &Path, source: &Source) -> Result<Compiled, Error> {
+    keep(cache, source, produce)
+}
+
+fn keep(
+    cache: &Path,
+    source: &Source,
+    produce: impl FnOnce(&Source) -> Result<Vec<u8>, Error>,
+) -> Result<Compiled, Error> {
     let engine = compiler()?;
     let cache = Cache::open(cache)?;
     let key = Key::new(source, &fingerprint(engine));
     if let Some(compiled) = cache.get(&key)? {
         return Ok(compiled);
     }
-    let code = match source.kind {
-        Kind::Module => module(engine, &source.bytes)?,
-        Kind::Component => component(engine, &source.bytes)?,
-    };
-    cache.put(&key, source.kind, &code)
+    cache.put(&key, source.kind, &produce(source)?)
+}
+
+/// The code of `source`, compiled here and now.
+pub(super) fn produce(source: &Source) -> Result<Vec<u8>, Error> {
+    let engine = compiler()?;
+    match source.kind {
+        Kind::Module => module(engine, &source.bytes),
+        Kind::Component => component(engine, &source.bytes),
+    }
 }
 
 /// Removes compiled code by the names that [`Compiled::name`] gave.
@@ -62,4 +83,14 @@ fn component(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         Component::from_binary(engine, bytes).map_err(|error| Error::Invalid { source: cause_with_names(&error) })?;
     offer::check_component(&component)?;
     component.serialize().map_err(|error| Error::Engine { source: cause(error) })
+}
+
+/// Elsewhere there is no process to make: the limits are those of the caller's own.
+#[cfg(not(target_os = "linux"))]
+mod apart {
+    use super::{Error, Source, limit, produce};
+
+    pub fn compile(source: &Source, _limits: &limit::Compile) -> Result<Vec<u8>, Error> {
+        produce(source)
+    }
 }

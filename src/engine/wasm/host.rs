@@ -1,6 +1,5 @@
 //! The state behind the functions that a program imports: what it was given, and what it has open.
 
-use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::cli::{WasiCliCtxView, WasiCliView};
 use wasmtime_wasi::clocks::WasiClocksView;
 use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView};
@@ -11,30 +10,22 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
+use super::ceiling::Ceiling;
 use super::clock::{self, Clock};
 use super::grant::outgoing::Outgoing;
 use super::keyvalue::{self, Stores};
 use super::net::{Access, lookup, tls};
 use super::stdio::{Input, Output};
 use super::view::{Board, Census, Number, Watched};
-use super::{Error, Invocation, Limits, Preopen, Stdio, cause};
+use super::{Error, Invocation, Preopen, Stdio, cause};
 
-/// The most elements of one table, as in browsers (WebAssembly JavaScript interface, "Implementation-defined
-/// limits"). A table lives outside of linear memory, so the limit on that does not count it.
-const MAX_TABLE_ELEMENTS: usize = 10_000_000;
-/// The most tables of a program: a component has a few for each of the modules in it.
-const MAX_TABLES: usize = 1_000;
-/// The most linear memories of a program. Each reserves 4 GiB of addresses, of which there are 2^47.
-const MAX_MEMORIES: usize = 100;
-/// The most module instances of a program.
-const MAX_INSTANCES: usize = 1_000;
-/// The most handles (open files, streams, sockets, pollables) of a program at a time.
-const MAX_HANDLES: usize = 100_000;
+/// The most bytes of a program's arguments and environment together: what execve(2) takes of a native program's.
+const MAX_ARGUMENTS: usize = 2 << 20;
 
 /// One running instance's host.
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
-    pub(super) limits: Watched<StoreLimits>,
+    pub(super) limits: Watched<Ceiling>,
     pub(super) board: Board,
     access: Access,
     census: Census,
@@ -51,7 +42,7 @@ impl Default for Host {
     fn default() -> Self {
         Self {
             wasi: WasiCtxBuilder::new().build_p1(),
-            limits: Watched::new(StoreLimits::default(), Board::default()),
+            limits: Watched::new(Ceiling::default(), Board::default()),
             board: Board::default(),
             access: Access::default(),
             census: Census::default(),
@@ -147,10 +138,13 @@ impl Host {
         let config = given.config.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let stores = keyvalue::open(&given.stores, &invocation.preopens)?;
         let mut wasi = builder.build_p1();
-        wasi.ctx().table.set_max_capacity(MAX_HANDLES);
-        let limits = Watched::new(limits(&invocation.limits), board.clone());
+        let limit = &invocation.grants.limit;
+        wasi.ctx().table.set_max_capacity(limit.handles);
+        let limits = Watched::new(Ceiling::new(invocation.limits.memory, limit), board.clone());
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limit.fields);
         let outgoing = Outgoing::new(access.clone());
-        Ok(Self { wasi, limits, board, outgoing, access, clock, config, stores, ..Self::default() })
+        Ok(Self { wasi, limits, board, http, outgoing, access, clock, config, stores, ..Self::default() })
     }
 
     /// The clock that is the same at every run, if the program is to have that.
@@ -160,6 +154,7 @@ impl Host {
 }
 
 fn context(invocation: &Invocation, stdio: Stdio, access: &Access) -> Result<WasiCtxBuilder, Error> {
+    check_arguments(invocation)?;
     let mut builder = WasiCtxBuilder::new();
     builder
         // The process has nothing else to do than to run this program: a read waits where it is called
@@ -170,6 +165,7 @@ fn context(invocation: &Invocation, stdio: Stdio, access: &Access) -> Result<Was
         .stderr(Output::new(stdio.stderr))
         .args(&invocation.args)
         .envs(&invocation.env)
+        .max_random_size(invocation.grants.limit.random)
         // Names are looked up by us. Without a grant there is not even a socket.
         .allow_tcp(access.is_granted())
         .allow_udp(access.is_granted())
@@ -187,15 +183,9 @@ fn context(invocation: &Invocation, stdio: Stdio, access: &Access) -> Result<Was
     Ok(builder)
 }
 
-fn limits(limits: &Limits) -> StoreLimits {
-    let builder = StoreLimitsBuilder::new()
-        .table_elements(MAX_TABLE_ELEMENTS)
-        .tables(MAX_TABLES)
-        .memories(MAX_MEMORIES)
-        .instances(MAX_INSTANCES);
-    match limits.memory {
-        Some(bytes) => builder.memory_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        None => builder,
-    }
-    .build()
+/// The program can ask for all of them at once, and they are copied then.
+fn check_arguments(invocation: &Invocation) -> Result<(), Error> {
+    let env = invocation.env.iter().map(|(name, value)| name.len() + value.len() + 2);
+    let size = invocation.args.iter().map(|arg| arg.len() + 1).chain(env).sum::<usize>();
+    if size > MAX_ARGUMENTS { Err(Error::TooManyArguments { limit: MAX_ARGUMENTS }) } else { Ok(()) }
 }

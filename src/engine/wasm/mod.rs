@@ -12,9 +12,8 @@
 //! ```
 //!
 //! The two halves run in different processes. Compiling reads a stranger's bytes with a large compiler
-//! and takes whatever time and memory those bytes ask for: it belongs in a process that may be killed
-//! ([`lookup`] tells whether it is needed at all), never in a supervisor or a daemon. It also leaves
-//! worker threads behind, so not in a process that is going to clone. Running starts no thread: there is
+//! and takes whatever time and memory those bytes ask for: it is done in a process of its own, behind walls of its own and
+//! within limits ([`compile`]), never in the command line, a supervisor or a daemon. Running starts no thread: there is
 //! one event loop, on which a call that waits for a file simply waits.
 //!
 //! A program can do what its [`Invocation`] says and nothing else: its arguments, its environment, the
@@ -24,7 +23,10 @@
 //! Not here: namespaces, cgroups and seccomp, which are the same for every container and set up before
 //! [`run`]; a limit on time, for which the program's process is ended from outside.
 
+#[cfg(target_os = "linux")]
+mod apart;
 mod cache;
+mod ceiling;
 mod clock;
 mod compile;
 mod describe;
@@ -49,7 +51,9 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use compile::{compile, discard, lookup, recall, remember};
+#[cfg(target_os = "linux")]
+pub use apart::{COMPILE, stage as compile_stage};
+pub use compile::{compile, compile_here, discard, lookup, recall, remember};
 pub use describe::{Description, describe};
 pub use identity::Identity;
 pub use net::Names;
@@ -68,6 +72,9 @@ pub const VERSION: &str = "wasmtime 48 (WASI preview 1, 0.2 and 0.3)";
 
 /// The exit code of a program that trapped: what a shell shows for a native program that aborted.
 pub const TRAP_EXIT_CODE: u8 = 134;
+
+/// The exit code of a program whose time was up: that of timeout(1).
+pub const TIMEOUT_EXIT_CODE: u8 = 124;
 
 /// What can go wrong between a program's bytes and its first instruction. A trap is not an error: it is
 /// reported on the program's standard error and in its exit code, [`TRAP_EXIT_CODE`].
@@ -99,6 +106,36 @@ pub enum Error {
     Invalid {
         /// What the compiler found.
         source: Cause,
+    },
+    /// More arguments and environment than a program may be given.
+    #[error("the arguments and the environment are larger than {limit} bytes")]
+    TooManyArguments {
+        /// The limit that was crossed.
+        limit: usize,
+    },
+    /// Compiling took too long.
+    #[error("compiling the program took longer than {limit:?} (--compile-timeout)")]
+    CompileTime {
+        /// The limit that was crossed.
+        limit: std::time::Duration,
+    },
+    /// Compiling took too much memory.
+    #[error("compiling the program took more memory than {} (--compile-memory)", grant::quantity::shown(*limit))]
+    CompileMemory {
+        /// The limit that was crossed, in bytes.
+        limit: u64,
+    },
+    /// The compiler did not come to its end.
+    #[error("the compiler failed on the program: {what}")]
+    Compiler {
+        /// What it said, or how it ended.
+        what: String,
+    },
+    /// The compiler could not be started, or not be heard.
+    #[error("cannot start the compiler")]
+    Start {
+        /// The call that failed.
+        source: sys::Error,
     },
     /// The program needs something from its host that is not offered.
     #[error("the program imports what is not offered: {}", named(imports))]
@@ -185,7 +222,13 @@ impl Failure for Error {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Read { source } | Self::Names { source } | Self::Store { source, .. } => FailureKind::of_io(source),
-            Self::TooLarge { .. } | Self::Instantiate { .. } => FailureKind::ResourceExhausted,
+            Self::TooLarge { .. }
+            | Self::Instantiate { .. }
+            | Self::CompileTime { .. }
+            | Self::CompileMemory { .. }
+            | Self::TooManyArguments { .. } => FailureKind::ResourceExhausted,
+            Self::Compiler { .. } => FailureKind::InvalidArgument,
+            Self::Start { source } => source.kind(),
             Self::NotWasm { .. } | Self::Invalid { .. } | Self::CoreDump { .. } => FailureKind::InvalidArgument,
             Self::Precompiled => FailureKind::PermissionDenied,
             Self::MissingImports { .. } | Self::MismatchedImport { .. } | Self::NotCommand { .. } => {

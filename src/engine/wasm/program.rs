@@ -15,7 +15,7 @@ use super::host::Host;
 use super::offer::{self, Role};
 use super::trap::{self, Dumps};
 use super::view::Board;
-use super::{Compiled, Error, Kind, Names, Stdio, TRAP_EXIT_CODE, cause, serve, settings};
+use super::{Compiled, Error, Kind, Names, Stdio, TIMEOUT_EXIT_CODE, TRAP_EXIT_CODE, cause, serve, settings};
 use crate::sys::wasm_code;
 
 /// A program that is mapped and linked, ready to run. Clones share the code and nothing else.
@@ -118,6 +118,8 @@ fn link_component(role: Role, component: &Component) -> wasmtime::Result<Loaded>
 pub fn run(program: Program, invocation: Invocation) -> Result<u8, Error> {
     #[cfg(unix)]
     prepare_signals().map_err(|error| Error::Engine { source: error.into() })?;
+    #[cfg(unix)]
+    end_in_time(&invocation).map_err(|error| Error::Engine { source: error.into() })?;
     let stdio = Stdio::inherit().map_err(|error| Error::Engine { source: error.into() })?;
     run_with(program, invocation, stdio)
 }
@@ -127,6 +129,14 @@ fn prepare_signals() -> crate::sys::Result<()> {
     use crate::sys::ending;
     ending::survive_closed_pipes()?;
     if std::process::id() == 1 { ending::end_on_signals() } else { Ok(()) }
+}
+
+/// Lets the kernel end this process when the program's time is up, whatever it is doing then.
+#[cfg(unix)]
+fn end_in_time(invocation: &Invocation) -> crate::sys::Result<()> {
+    let Some(time) = invocation.grants.limit.timeout else { return Ok(()) };
+    let words = format!("wherry: the program took longer than {time:?} (--timeout)\n");
+    crate::sys::ending::end_after(time, words, TIMEOUT_EXIT_CODE)
 }
 
 /// Runs `program` to its end on the streams given; returns its exit code.
@@ -144,6 +154,7 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
     let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio, program.board.clone())?);
     store.limiter(|host| &mut host.limits);
+    store.set_hostcall_fuel(invocation.grants.limit.host_copy);
     let ended = runtime.block_on(async {
         match program.loaded {
             Loaded::Module(module) => run_module(&with_clock(module, store.data())?, &mut store).await,
@@ -164,6 +175,7 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
 /// Says what broke the program off, and leaves a core dump where one is wanted.
 fn tell(error: &wasmtime::Error, dumps: Option<&Dumps>, store: &mut Store<Host>, mut stderr: File) {
     let mut text = trap::report(error);
+    text.extend(store.data().limits.limiter().refused().map(|limit| format!("wherry: before that, {limit}\n")));
     text.extend(dumps.and_then(|dumps| dumps.write(error, store)));
     // The exit code tells the same when standard error is closed.
     stderr.write_all(text.as_bytes()).ok();

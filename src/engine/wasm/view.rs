@@ -387,6 +387,13 @@ impl<L> Watched<L> {
     }
 }
 
+impl<L> Watched<L> {
+    /// The limiter.
+    pub(super) fn limiter(&self) -> &L {
+        &self.limiter
+    }
+}
+
 impl<L> Drop for Watched<L> {
     fn drop(&mut self) {
         self.board.sub(Number::Instances, 1);

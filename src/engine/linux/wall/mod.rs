@@ -2,12 +2,10 @@
 //! the engine.
 //!
 //! ```text
-//!   what                 in a container             a program run directly
-//!   root filesystem      empty, read-only, but for  the host's, to which
-//!                        the directories given      Landlock is the door
-//!   namespaces           all of its own             the host's
-//!   capabilities         none, in all sets          none
-//!   no_new_privs         yes                        yes
+//!   root filesystem      empty, read-only, but for the directories given
+//!   namespaces           all of its own
+//!   capabilities         none, in all sets
+//!   no_new_privs         yes
 //!   Landlock             the directories given; TCP only with a grant; no signal and no abstract socket out
 //!   seccomp              [`profile`]: a sixth of Docker's
 //! ```
@@ -24,13 +22,19 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::seccomp::{self, Family};
 use crate::bundle::seccomp::native;
+use crate::engine::wasm::grant::network::Ports;
 use crate::engine::wasm::{Invocation, Program};
 use crate::oci::runtime::LinuxSeccomp;
-use crate::sys::landlock::{self, Ruleset, access};
+use crate::sys::landlock::{self, BIND_TCP, CONNECT_TCP, Ruleset, access};
 use crate::sys::{self, caps, named};
 
 /// The least Landlock that is used: before it no file could be moved from one directory to another.
 const LEAST_ABI: u32 = 2;
+
+/// The most ports that Landlock is told one by one; of more it is not asked.
+const MAX_PORTS: usize = 1_000;
+/// The port of name servers.
+const DNS: u16 = 53;
 
 /// Why a wall is not up.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +75,11 @@ pub fn landlock() -> String {
 }
 
 /// The walls of one program.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Wall {
     directories: Vec<(PathBuf, bool)>,
+    /// The TCP ports that may be connected to and listened at; `None` for too many to list.
+    ports: [Option<Vec<u16>>; 2],
     needs: Needs,
 }
 
@@ -81,21 +87,19 @@ impl Wall {
     /// The walls around `program` with what it was given.
     pub fn around(program: &Program, invocation: &Invocation) -> Self {
         let directories = invocation.preopens.iter().map(|preopen| (preopen.host.clone(), preopen.readonly));
-        let network = invocation.grants.network != Default::default();
-        let needs = Needs {
-            files: !invocation.preopens.is_empty(),
-            stores: !invocation.grants.given.stores.is_empty(),
-            network,
-            server: program.serves(),
-        };
-        Self { directories: directories.collect(), needs }
+        let network = &invocation.grants.network;
+        // Names are resolved over TCP as well, by who looks them up.
+        let resolver = network.has_names().then_some(DNS..=DNS);
+        let ports = [few(network.connect_ports().chain(resolver)), few(network.listen_ports())];
+        let files = !invocation.preopens.is_empty();
+        let stores = !invocation.grants.given.stores.is_empty();
+        let needs = Needs { files, stores, network: network.is_granted(), server: program.serves() };
+        Self { directories: directories.collect(), ports, needs }
     }
 
-    /// All of them, for a process that has done nothing of it yet and is single-threaded.
-    pub fn raise(&self, filter: bool) -> Result<(), Error> {
-        self.shut_out()?;
-        give_up_capabilities()?;
-        if filter { self.filter() } else { Ok(()) }
+    /// The walls of a process that needs nothing.
+    fn bare() -> Self {
+        Self { directories: Vec::new(), ports: [Some(Vec::new()), Some(Vec::new())], needs: Needs::default() }
     }
 
     /// Gives up what of files, sockets and processes was not granted, where the kernel has Landlock.
@@ -106,7 +110,13 @@ impl Wall {
         if abi < LEAST_ABI {
             return Ok(());
         }
-        let rules = Ruleset::new(abi, !self.needs.network).map_err(failed)?;
+        let both = [CONNECT_TCP, BIND_TCP];
+        let listed = both.iter().zip(&self.ports).filter_map(|(right, ports)| Some((*right, ports.as_ref()?)));
+        let network = listed.clone().fold(0, |all, (right, _)| all | right);
+        let rules = Ruleset::new(abi, network).map_err(failed)?;
+        for (right, port) in listed.flat_map(|(right, ports)| ports.iter().map(move |port| (right, *port))) {
+            rules.allow_port(right, port).map_err(failed)?;
+        }
         for (path, readonly) in &self.directories {
             let directory = handle(path).map_err(failed)?;
             rules.allow_beneath(directory.as_fd(), rights(*readonly)).map_err(failed)?;
@@ -117,10 +127,24 @@ impl Wall {
     /// Gives up all system calls but those that the engine makes for a program with these grants.
     pub fn filter(&self) -> Result<(), Error> {
         let (family, arch) = Family::native().zip(native()).ok_or(Error::Processor)?;
-        let filter = seccomp::compile(&profile(self.needs, arch), family)?;
-        let loaded = sys::seccomp::load(filter.program(), sys::seccomp::Flags::TSYNC);
-        loaded.map(drop).map_err(|source| Error::Sys { what: "load the engine's seccomp filter", source })
+        load(&profile(self.needs, arch), family)
     }
+}
+
+/// The walls around the process that compiles programs, which is single-threaded still: it keeps its open files, memory
+/// and threads.
+pub fn around_compiler() -> Result<(), Error> {
+    let (family, arch) = Family::native().zip(native()).ok_or(Error::Processor)?;
+    // First, for how many there are is told by a file.
+    give_up_capabilities()?;
+    Wall::bare().shut_out()?;
+    load(&profile::compiler_profile(arch), family)
+}
+
+fn load(profile: &LinuxSeccomp, family: Family) -> Result<(), Error> {
+    let filter = seccomp::compile(profile, family)?;
+    let loaded = sys::seccomp::load(filter.program(), sys::seccomp::Flags::TSYNC);
+    loaded.map(drop).map_err(|source| Error::Sys { what: "load the engine's seccomp filter", source })
 }
 
 /// The profile that is written for a container with a Wasm program: everything that one can need. What is loaded is
@@ -132,6 +156,12 @@ pub fn written() -> Option<LinuxSeccomp> {
 /// Whether a profile is the one that is written for a Wasm program, and not somebody's own.
 pub(super) fn is_ours(profile: &LinuxSeccomp) -> bool {
     written().is_some_and(|written| *profile == written)
+}
+
+/// Each port of `ranges`; `None` when there are more than [`MAX_PORTS`].
+fn few(ranges: impl Iterator<Item = Ports>) -> Option<Vec<u16>> {
+    let ports: Vec<u16> = ranges.flatten().take(MAX_PORTS + 1).collect();
+    (ports.len() <= MAX_PORTS).then_some(ports)
 }
 
 fn give_up_capabilities() -> Result<(), Error> {
@@ -155,5 +185,17 @@ fn rights(readonly: bool) -> u64 {
         access::READ_FILE | access::READ_DIR
     } else {
         (access::FIRST & !access::EXECUTE & !access::MAKE_SPECIAL) | access::REFER | access::TRUNCATE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_listed_as_long_as_they_are_few() {
+        assert_eq!(few([80..=81, 443..=443].into_iter()), Some(vec![80, 81, 443]));
+        assert_eq!(few(std::iter::empty()), Some(Vec::new()));
+        assert_eq!(few([0..=u16::MAX].into_iter()), None);
     }
 }

@@ -11,6 +11,37 @@ use crate::oci::runtime::{
     LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
+/// A compiler: it reads what it has open, writes what it has open, and has memory and threads.
+const COMPILER: &[&str] = &[
+    "brk",
+    "clock_gettime",
+    "close",
+    "exit",
+    "exit_group",
+    "fstat",
+    "futex",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "lseek",
+    "madvise",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "read",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+    "statx",
+    "write",
+];
+
 /// What a program was granted, as far as it needs system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -68,6 +99,7 @@ const ALWAYS: &[&str] = &[
     "sched_getaffinity",
     "sched_yield",
     "set_robust_list",
+    "setitimer",
     "sigaltstack",
     "statx",
     "write",
@@ -159,10 +191,24 @@ pub fn profile(needs: Needs, arch: Arch) -> LinuxSeccomp {
         let all = FAMILIES.iter().flat_map(|family| TYPES.map(|typ| (*family, typ)));
         syscalls.extend(all.map(|(family, typ)| allow("socket", vec![equal(0, family), masked(1, TYPE_MASK, typ)])));
     }
+    closed(syscalls, arch)
+}
+
+/// The profile of the process that compiles programs. Compiled code is made executable there, to look at the program,
+/// and never executed.
+pub fn compiler_profile(arch: Arch) -> LinuxSeccomp {
+    let mut syscalls = vec![entry(COMPILER, Action::ScmpActAllow)];
+    syscalls.push(allow("mmap", vec![masked(2, PROT_EXEC, 0)]));
+    syscalls.push(allow("clone", vec![masked(0, THREAD_MASK, THREAD)]));
+    syscalls.push(allow("prctl", vec![equal(0, PRCTL)]));
+    closed(syscalls, arch)
+}
+
+/// A profile of what is allowed and nothing else.
+fn closed(mut syscalls: Vec<LinuxSyscall>, arch: Arch) -> LinuxSeccomp {
     let mut clone3 = entry(&["clone3"], Action::ScmpActErrno);
     clone3.set_errno_ret(Some(ENOSYS));
     syscalls.push(clone3);
-
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(Action::ScmpActErrno);
     profile.set_default_errno_ret(Some(EPERM));
@@ -209,7 +255,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_name_nothing_twice() {
-        for list in [ALWAYS, FILES, STREAMS, SERVER, NETWORK] {
+        for list in [ALWAYS, COMPILER, FILES, STREAMS, SERVER, NETWORK] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
@@ -220,7 +266,7 @@ mod tests {
         let docker = bundle::seccomp::default_profile(&Capabilities::new(), Arch::ScmpArchX86_64);
         let docker = allowed(&docker).len();
         let least = count(Needs::default());
-        assert_eq!((least, count(Needs { files: true, ..Needs::default() }), count(Needs::ALL)), (47, 65, 80));
+        assert_eq!((least, count(Needs { files: true, ..Needs::default() }), count(Needs::ALL)), (48, 66, 81));
         assert!(docker > 6 * least, "{docker}");
     }
 

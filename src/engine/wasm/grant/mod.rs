@@ -18,6 +18,7 @@ pub mod given;
 pub mod limit;
 pub mod network;
 pub mod outgoing;
+pub mod quantity;
 pub mod serve;
 
 /// What the names of grants begin with, as annotations and labels.

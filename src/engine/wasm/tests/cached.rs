@@ -20,7 +20,7 @@ impl Place {
     }
 
     fn compile(&self) -> Result<Compiled, Error> {
-        compile(&self.cache(), &self.source)
+        compile_here(&self.cache(), &self.source)
     }
 
     fn entry(&self) -> PathBuf {
@@ -90,7 +90,7 @@ fn another_programs_code_under_our_name_is_not_taken() {
     let (place, other) = (Place::new(), Place::new());
     place.compile().unwrap();
     let source = Source::try_from(wat("(module (func (export \"_start\") unreachable))")).unwrap();
-    compile(&other.cache(), &source).unwrap();
+    compile_here(&other.cache(), &source).unwrap();
     std::fs::copy(other.entry(), place.entry()).unwrap();
     assert!(lookup(&place.cache(), &place.source).unwrap().is_none());
     place.runs();

@@ -67,7 +67,7 @@ pub fn wat(text: &str) -> Vec<u8> {
 }
 
 pub fn try_compile(bytes: &[u8]) -> Result<Compiled, Error> {
-    compile(&cache(), &Source::try_from(bytes.to_vec())?)
+    compile_here(&cache(), &Source::try_from(bytes.to_vec())?)
 }
 
 /// What a run left behind.
