@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::template::Template;
 use super::{Context, Outcome, output};
-use crate::container::{self, Container, Status};
+use crate::container::{self, Container, PortBinding, Status};
 use crate::engine::wasm::grant;
 use crate::error::{Failure, Kind};
 use crate::image::Image;
@@ -100,12 +100,14 @@ fn of_container(container: &Container) -> Value {
         "LogPath": container.log(),
         "HostConfig": record.host_config,
         "Mounts": record.host_config.binds.iter().map(|bind| mount(bind)).collect::<Vec<_>>(),
+        "NetworkSettings": { "Ports": ports(container) },
         "Config": {
             "Hostname": record.config.hostname,
             "User": record.config.user,
             "Tty": record.config.tty,
             "OpenStdin": record.config.open_stdin,
             "Env": record.config.env,
+            "ExposedPorts": record.config.exposed_ports,
             "Cmd": record.config.cmd,
             "Entrypoint": record.config.entrypoint,
             "WorkingDir": record.config.working_dir,
@@ -147,6 +149,12 @@ fn state(status: &Status) -> Value {
         // Of a WebAssembly program: how it trapped, if it did.
         "Trap": ended.and_then(|exit| exit.trap.as_deref()),
     })
+}
+
+/// What leads to each port; `null` where nothing does.
+fn ports(container: &Container) -> Value {
+    let of = |bindings: Vec<PortBinding>| if bindings.is_empty() { Value::Null } else { json!(bindings) };
+    container.ports().into_iter().map(|(port, bindings)| (port, of(bindings))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn mount(bind: &str) -> Value {

@@ -12,6 +12,7 @@ mod images;
 mod info;
 mod output;
 mod progress;
+mod publish;
 mod pull;
 mod push;
 mod rmi;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use super::publish;
 use super::pull::{image_for, is_file, open_file};
 use super::{Context, grants, human, resources};
 use crate::container::{Config, Container, Create, Direct, HostConfig, Program};
@@ -41,6 +42,12 @@ pub struct Options {
     /// Bind mount a directory or file: SOURCE:DESTINATION[:ro]; what a Wasm program may reach
     #[arg(short, long, value_name = "SOURCE:DESTINATION[:ro]")]
     volume: Vec<String>,
+    /// Publish a port of a WebAssembly server to the host
+    #[arg(short, long, value_name = "[[HOSTIP:]HOSTPORT:]PORT")]
+    publish: Vec<String>,
+    /// Publish all ports of a WebAssembly server to free ports of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
     /// Overwrite the default entry point of the image
     #[arg(long)]
     entrypoint: Option<String>,
@@ -91,6 +98,8 @@ pub struct Options {
 pub enum Invalid {
     #[error("invalid volume specification: '{text}': {problem}")]
     Volume { text: String, problem: &'static str },
+    #[error("invalid port specification: '{text}': {problem}")]
+    Publish { text: String, problem: &'static str },
     #[error("unknown flag: {text}")]
     Flag { text: String },
     #[error("invalid limit --{flag}: {problem}")]
@@ -207,6 +216,8 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
             HostConfig {
                 network_mode: options.network.clone().unwrap_or_default(),
                 binds: options.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?,
+                port_bindings: publish::parse(&options.publish)?,
+                publish_all_ports: options.publish_all,
                 auto_remove: options.rm,
                 readonly_rootfs: options.read_only,
                 cap_add: options.cap_add.clone(),

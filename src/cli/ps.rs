@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::template::{self, Template};
-use super::{Context, Outcome, human, output};
+use super::{Context, Outcome, human, output, publish};
 use crate::container::{Container, Status};
 
 /// List containers
@@ -88,7 +88,7 @@ fn row(container: &Container, whole: bool) -> Value {
         "RunningFor": human::ago(record.created.as_second(), now),
         "State": container.status.word(),
         "Status": status(&container.status, now),
-        "Ports": "",
+        "Ports": publish::line(&container.ports()),
         "Names": container.name,
         "Networks": record.host_config.network_mode,
         "Platform": record.platform,

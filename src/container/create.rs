@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name};
+use super::record::Empty;
+use super::{
+    Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name, publish,
+};
 use crate::engine::linux::entry::{Entry, Tree};
 use crate::engine::wasm::grant::limit::Limit;
 use crate::engine::{Engine, wasm};
@@ -99,9 +102,10 @@ impl Store {
             Engine::Wasm => {
                 let compiled = self.compile(entry, &config, &create.image, &limit)?;
                 self.belongs(&compiled, image)?;
-                Some(compiled.into_file().into())
+                Some(compiled)
             }
         };
+        let serves = program.as_ref().is_some_and(wasm::Compiled::serves);
         let record = Record {
             version: Record::version(),
             id: id.to_owned(),
@@ -115,11 +119,12 @@ impl Store {
             rootfs,
             layers: chain.ids().to_vec(),
         };
+        publish::check(&record.host_config, &record.config, engine, serves, &record.image)?;
         self.db.containers().insert(&record.row(name)).map_err(|error| match error {
             crate::state::Error::NameTaken { name, owner } => Error::NameTaken { name, owner },
             other => other.into(),
         })?;
-        Ok((record, Prepared { root, program }))
+        Ok((record, Prepared { root, program: program.map(|program| program.into_file().into()) }))
     }
 
     /// The root filesystem and the program of a container that was created some time ago.
@@ -253,6 +258,7 @@ fn config(create: &Create, image: &Image, id: &str) -> Config {
         tty: create.tty,
         open_stdin: create.open_stdin,
         env: merged(&of_image.env, &create.env),
+        exposed_ports: of_image.exposed_ports.keys().map(|port| (port.clone(), Empty {})).collect(),
         cmd,
         entrypoint: entrypoint.unwrap_or_else(|| of_image.entrypoint.clone()),
         working_dir: or(&create.working_dir, &of_image.working_dir),

@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::start::Asked;
-use super::{Config, Error, HostConfig, Places, granted};
+use super::{Config, Error, HostConfig, Places, granted, publish};
 use crate::bundle::{self, Bundle};
 use crate::engine::linux::{self, Options, Request, Stdio};
 use crate::engine::{Engine, wasm};
@@ -62,10 +62,12 @@ impl Places {
         };
         let mut host_config = direct.host_config.clone();
         granted::settle(&mut host_config, Engine::Wasm)?;
+        publish::check(&host_config, &direct.config, Engine::Wasm, compiled.serves(), &direct.name)?;
         let asked = Asked { config: &direct.config, host_config: &host_config, engine: Engine::Wasm };
         let intent = self.intent(&asked, Vec::new(), None)?;
         // The directory is only what relative paths in the bundle would begin at, and there are none.
         let bundle = Bundle::unwritten(Path::new("/"), bundle::spec(&intent));
+        let (sockets, _) = publish::open(&host_config, &direct.config)?;
         let signals = process::signal_fd(&PASSED_ON).map_err(failed("watch for signals"))?;
         let request = Request {
             bundle: &bundle,
@@ -74,7 +76,7 @@ impl Places {
             stdio: Stdio::Inherit,
             wasm: Some(compiled),
             cgroup: None,
-            options: Options::default(),
+            options: Options { sockets, ..Options::default() },
             made: &|_| Ok(()),
         };
         let running = linux::create(request).map_err(|source| Error::Run { program: direct.name.clone(), source })?;

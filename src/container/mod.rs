@@ -17,6 +17,7 @@ mod exec;
 mod files;
 mod granted;
 mod name;
+mod publish;
 mod record;
 mod remove;
 mod signal;
@@ -34,6 +35,7 @@ use jiff::Timestamp;
 pub use create::Create;
 pub use direct::{Direct, Program};
 pub use exec::Exec;
+pub use publish::{MAX_PUBLISHED, PortBinding, Ports};
 pub use record::{Config, HostConfig, Record};
 pub use signal::{InvalidSignal, number as signal_number};
 pub use start::{StartOptions, parse_bind};
@@ -127,6 +129,18 @@ pub enum Error {
     NotRunning { name: String },
     #[error("cannot grant {path:?} to a WebAssembly program")]
     NotADirectory { path: PathBuf },
+    #[error("publishing a port of a Linux container is not offered by this version")]
+    PublishLinux,
+    #[error("{program} is no server: it has no port to be published")]
+    PublishNoServer { program: String },
+    #[error("the server has no port {port} to be published")]
+    PublishOther { port: String, served: u16 },
+    #[error("more than {MAX_PUBLISHED} ports are published")]
+    PublishTooMany,
+    #[error("invalid IP address: {address}")]
+    PublishAddress { address: String },
+    #[error("Bind for {address} failed: {problem}")]
+    Bind { address: std::net::SocketAddr, problem: String, call: sys::Error },
     #[error(transparent)]
     User(#[from] InvalidUser),
     #[error(transparent)]
@@ -167,6 +181,12 @@ impl Failure for Error {
             Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
             Self::GrantsToLinux | Self::GrantsWithoutNetwork | Self::StoreOutside { .. } => Kind::InvalidArgument,
             Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
+            Self::PublishAddress { .. }
+            | Self::PublishTooMany
+            | Self::PublishNoServer { .. }
+            | Self::PublishOther { .. } => Kind::InvalidArgument,
+            Self::PublishLinux => Kind::Unsupported,
+            Self::Bind { call, .. } => call.kind(),
             Self::Record { .. } => Kind::DataLoss,
             Self::NewerRecord { .. } | Self::Plugin => Kind::Unsupported,
             Self::Io { source, .. } => Kind::of_io(source),
@@ -193,6 +213,8 @@ impl Failure for Error {
             }
             Self::StoreOutside { .. } => Some("give the directory with `-v` too: what is in it stays there".into()),
             Self::GrantsWithoutNetwork => Some("leave `--network none` out, or use `--network host`".into()),
+            Self::PublishLinux => Some("--network host gives it the host's ports".into()),
+            Self::PublishOther { served, .. } => Some(format!("it is served on {served}: -p 8080:{served}")),
             Self::User(source) => source.hint(),
             Self::State(source) => source.hint(),
             Self::Snapshot(source) => source.hint(),

@@ -55,6 +55,8 @@ pub struct Config {
     pub open_stdin: bool,
     /// `NAME=value`.
     pub env: Vec<String>,
+    /// The ports that the image names, as `80/tcp`.
+    pub exposed_ports: std::collections::BTreeMap<String, Empty>,
     /// The arguments after the entry point.
     pub cmd: Vec<String>,
     /// The program and its fixed arguments.
@@ -66,6 +68,10 @@ pub struct Config {
     /// The signal that asks it to end.
     pub stop_signal: String,
 }
+
+/// An object with nothing in it, as which Docker writes the values of what is a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
 
 /// What the host gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +105,10 @@ pub struct HostConfig {
     pub cpuset_cpus: String,
     /// The most processes and threads; 0 for no limit.
     pub pids_limit: i64,
+    /// What of the host leads to which port.
+    pub port_bindings: super::Ports,
+    /// Whether something does to every port.
+    pub publish_all_ports: bool,
     /// What the engine is told in the runtime specification: the grants of a Wasm program are among it.
     pub annotations: std::collections::BTreeMap<String, String>,
 }

@@ -1,14 +1,16 @@
 //! `start`: the record becomes a bundle, the bundle a task.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io};
+use super::{Config, Container, Error, HostConfig, Places, Record, Status, Store, files, io, publish};
 use crate::bundle::{self, Bind, Bundle, Intent, Network, Resources, capabilities};
 use crate::cgroup::{self, Hierarchies};
 use crate::engine::Engine;
 use crate::engine::linux::{user, wall};
+use crate::engine::wasm::grant;
 use crate::sys::lock::FileLock;
 use crate::sys::pty;
 use crate::task::{self, Launched, Orders};
@@ -43,8 +45,15 @@ impl Store {
         let intent = self.places.intent(&Asked::of(record), files, Some(prepared.root.as_fd()))?;
         let intent = Intent { cgroup: self.places.cgroup(&record.id)?, ..intent };
         Bundle::write(&container.directory, bundle::spec(&intent))?;
-        let orders = self.orders(container, options);
-        let launched = task::launch(&orders, Some(prepared.root.as_fd()), prepared.program.as_ref().map(AsFd::as_fd));
+        let (sockets, ports) = publish::open(&record.host_config, &record.config)?;
+        publish::write_down(&ports, &container.directory)?;
+        let orders = Orders { sockets: sockets.len(), ..self.orders(container, options) };
+        let files = task::Files {
+            root: Some(prepared.root.as_fd()),
+            wasm: prepared.program.as_ref().map(AsFd::as_fd),
+            sockets: sockets.iter().map(AsFd::as_fd).collect(),
+        };
+        let launched = task::launch(&orders, &files);
         launched.map_err(|source| Error::Start { name: container.name.clone(), source })
     }
 
@@ -67,6 +76,7 @@ impl Store {
             attached: options.attached,
             journal: self.journal(),
             actor: container.actor(),
+            sockets: 0,
             cleanup: record.host_config.auto_remove.then(cleanup),
         }
     }
@@ -143,7 +153,7 @@ impl Places {
             last_group,
             blind: *engine == Engine::Wasm,
             resources: resources(host_config, *engine),
-            annotations: host_config.annotations.clone().into_iter().collect(),
+            annotations: annotations(asked),
         })
     }
 
@@ -172,6 +182,16 @@ fn resources(given: &HostConfig, engine: Engine) -> Resources {
         cpuset_cpus: (!given.cpuset_cpus.is_empty()).then(|| given.cpuset_cpus.clone()),
         pids: some(given.pids_limit).filter(|_| engine == Engine::Linux),
     }
+}
+
+/// What the engine is told. The port of a server is what its image says, unless the operator says otherwise.
+fn annotations(asked: &Asked<'_>) -> HashMap<String, String> {
+    let mut annotations = asked.host_config.annotations.clone();
+    if asked.engine == Engine::Wasm && !asked.config.exposed_ports.is_empty() {
+        let port = publish::served(asked.config.exposed_ports.keys())[0];
+        annotations.entry(format!("{}serve-port", grant::PREFIX)).or_insert_with(|| port.to_string());
+    }
+    annotations.into_iter().collect()
 }
 
 /// The program's variables, in Docker's order. A Wasm program gets what was asked for and nothing else.

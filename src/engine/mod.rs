@@ -75,6 +75,7 @@ pub fn grants(spec: &Spec) -> Result<wasm::Invocation, wasm::grant::Invalid> {
         limits: wasm::Limits { memory: memory.and_then(|limit| u64::try_from(limit).ok()).map(for_program) },
         grants: wasm::grant::Grants::parse(annotations)?,
         names: wasm::Names::default(),
+        listeners: Vec::new(),
     })
 }
 

@@ -91,6 +91,7 @@ fn exec(context: &Context<'_>, given: &Given) -> Outcome {
             preserve_fds: launch::preserved(given, 0)?,
             outlive: true,
             gate: None,
+            sockets: Vec::new(),
         },
         made: &|child| {
             let pid = child.pid.as_raw_nonzero().get();

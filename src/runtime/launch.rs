@@ -211,6 +211,7 @@ fn carry_out(
             preserve_fds: wish.preserve_fds,
             outlive: true,
             gate: gate.then(|| linux::gate::listen(directory)).transpose()?,
+            sockets: Vec::new(),
         },
         made: &|child| {
             let pid = child.pid.as_raw_nonzero().get();

@@ -63,6 +63,52 @@ extern "C" fn end_by_alarm(_signal: libc::c_int) {
     }
 }
 
+/// The signals by which an operator tells a server to end.
+#[cfg(target_os = "linux")]
+const TOLD: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
+
+/// Where [`tell`] tells of a signal.
+#[cfg(target_os = "linux")]
+static TELL: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+/// From now on the signals that tell a server to end do not end this process: they show as something to read in the
+/// descriptor that is returned, whichever thread they came to. Called once.
+#[cfg(target_os = "linux")]
+pub fn collect() -> Result<std::os::fd::OwnedFd> {
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::os::fd::IntoRawFd;
+    let event = named(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK), || "eventfd2()".into())?;
+    let told = named(event.try_clone(), || "fcntl(F_DUPFD_CLOEXEC)".into())?;
+    // Never closed again: a signal may come at any time.
+    TELL.store(told.into_raw_fd(), std::sync::atomic::Ordering::SeqCst);
+    for signal in TOLD {
+        set(signal, tell as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
+    }
+    Ok(event)
+}
+
+/// Whether a signal was collected since this was last asked.
+#[cfg(target_os = "linux")]
+pub fn collected(from: impl std::os::fd::AsFd) -> io::Result<bool> {
+    match rustix::io::read(from, &mut [0; 8]) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+extern "C" fn tell(_signal: libc::c_int) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: write(2) is async-signal-safe, the buffer is valid, and the descriptor is never closed. It fails only
+    // when the counter is full, which says what is to be said; the interrupted code's errno is put back.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(TELL.load(std::sync::atomic::Ordering::Relaxed), one.as_ptr().cast(), one.len());
+        *libc::__errno_location() = errno;
+    }
+}
+
 extern "C" fn end(signal: libc::c_int) {
     // SAFETY: _exit is async-signal-safe (signal-safety(7)) and nothing else is called here.
     unsafe { libc::_exit(128 + signal) }

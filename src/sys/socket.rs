@@ -1,8 +1,9 @@
 //! Unix sockets: a pair whose one end a child gets, passing open files, and listening at a path of
-//! any length.
+//! any length. And listening on a port.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
@@ -15,7 +16,7 @@ use rustix::net::{
 use super::{Result, named};
 
 /// The most files that one message passes.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 40;
 
 /// A pair of connected sockets that keep messages apart.
 pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -56,6 +57,31 @@ pub fn receive_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, 
 pub fn listen(path: &Path) -> Result<UnixListener> {
     by_short_path(path, |short| UnixListener::bind(short), "bind")
 }
+
+/// Listens on a TCP port; on an address of IPv6 for IPv6 alone. Port 0 is any that is free.
+pub fn listen_tcp(address: SocketAddr) -> Result<OwnedFd> {
+    use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let made = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let socket = named(made, || format!("socket({family:?}, SOCK_STREAM)"))?;
+    // The connections of a server that has ended do not keep its port (TIME_WAIT).
+    named(set_socket_reuseaddr(&socket, true), || "setsockopt(SO_REUSEADDR)".into())?;
+    if address.is_ipv6() {
+        named(set_ipv6_v6only(&socket, true), || "setsockopt(IPV6_V6ONLY)".into())?;
+    }
+    named(rustix::net::bind(&socket, &address), || format!("bind({address})"))?;
+    named(rustix::net::listen(&socket, TCP_BACKLOG), || format!("listen({address})"))?;
+    Ok(socket)
+}
+
+/// The address at which a socket listens.
+pub fn tcp_address(socket: impl AsFd) -> Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket).and_then(SocketAddr::try_from);
+    named(address, || "getsockname()".into())
+}
+
+/// How many connections may wait to be accepted, as far as net.core.somaxconn lets them.
+const TCP_BACKLOG: i32 = 4096;
 
 /// Connects to the socket at `path`.
 pub fn connect(path: &Path) -> Result<UnixStream> {

@@ -21,8 +21,27 @@ pub struct Launched {
     pub(super) received: Vec<u8>,
 }
 
+/// The open files that go to a supervisor with its orders.
+#[derive(Debug, Default)]
+pub struct Files<'a> {
+    /// The root filesystem's mount.
+    pub root: Option<BorrowedFd<'a>>,
+    /// The compiled Wasm program.
+    pub wasm: Option<BorrowedFd<'a>>,
+    /// The sockets on which the program is a server, as many as the orders say.
+    pub sockets: Vec<BorrowedFd<'a>>,
+}
+
+/// The same at their destination.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub(super) root: Option<OwnedFd>,
+    pub(super) wasm: Option<OwnedFd>,
+    pub(super) sockets: Vec<OwnedFd>,
+}
+
 /// Makes a supervisor that follows `orders`, and waits until the container runs or cannot.
-pub fn launch(orders: &Orders, root: Option<BorrowedFd<'_>>, wasm: Option<BorrowedFd<'_>>) -> Result<Launched, Error> {
+pub fn launch(orders: &Orders, files: &Files<'_>) -> Result<Launched, Error> {
     let failed = |what| move |source| Error::Sys { what, source };
     let (ours, theirs) = UnixStream::pair()
         .map_err(|source| sys::Error { call: "socketpair()".into(), source })
@@ -41,20 +60,16 @@ pub fn launch(orders: &Orders, root: Option<BorrowedFd<'_>>, wasm: Option<Borrow
     spawned
         .map_err(|source| sys::Error { call: format!("execve({SUPERVISE})"), source })
         .map_err(failed("start the supervisor"))?;
-    send(&ours, orders, root, wasm).map_err(failed("give the supervisor its orders"))?;
+    send(&ours, orders, files).map_err(failed("give the supervisor its orders"))?;
     await_start(ours)
 }
 
 /// The orders as they are sent: a byte that says which files come with it, a length, the JSON.
-fn send(
-    socket: &UnixStream,
-    orders: &Orders,
-    root: Option<BorrowedFd<'_>>,
-    wasm: Option<BorrowedFd<'_>>,
-) -> sys::Result<()> {
+fn send(socket: &UnixStream, orders: &Orders, files: &Files<'_>) -> sys::Result<()> {
+    let Files { root, wasm, sockets } = files;
     let json = serde_json::to_vec(orders).expect("orders are plain data");
     let which = u8::from(root.is_some()) | u8::from(wasm.is_some()) << 1;
-    let fds: Vec<BorrowedFd<'_>> = root.into_iter().chain(wasm).collect();
+    let fds: Vec<BorrowedFd<'_>> = root.iter().chain(wasm).chain(sockets).copied().collect();
     sys::socket::send_with_fds(socket, &[which], &fds)?;
     let mut message = (json.len() as u32).to_be_bytes().to_vec();
     message.extend(json);
@@ -62,7 +77,7 @@ fn send(
 }
 
 /// The orders as the supervisor reads them.
-pub(super) fn receive(socket: &UnixStream) -> sys::Result<(Orders, Option<OwnedFd>, Option<OwnedFd>)> {
+pub(super) fn receive(socket: &UnixStream) -> sys::Result<(Orders, Received)> {
     let mut which = [0];
     let (_, fds) = sys::socket::receive_with_fds(socket, &mut which)?;
     let mut fds = fds.into_iter();
@@ -73,8 +88,12 @@ pub(super) fn receive(socket: &UnixStream) -> sys::Result<(Orders, Option<OwnedF
     let length = u32::from_be_bytes(length) as usize;
     let mut json = vec![0; length.min(MAX_ORDERS)];
     sys::named((&*socket).read_exact(&mut json), || format!("read({length} bytes)"))?;
-    let orders = serde_json::from_slice(&json).map_err(std::io::Error::from);
-    Ok((sys::named(orders, || "parse the orders".into())?, root, wasm))
+    let orders = serde_json::from_slice::<Orders>(&json).map_err(std::io::Error::from);
+    let orders = sys::named(orders, || "parse the orders".into())?;
+    let sockets: Vec<OwnedFd> = fds.take(orders.sockets).collect();
+    let all = if sockets.len() == orders.sockets { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) };
+    sys::named::<(), std::io::Error>(all, || format!("receive {} sockets", orders.sockets))?;
+    Ok((orders, Received { root, wasm, sockets }))
 }
 
 pub(super) fn await_start(socket: UnixStream) -> Result<Launched, Error> {

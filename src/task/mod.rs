@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 pub use ask::{execute, look};
 pub use forget::forget;
-pub use launch::{Launched, launch};
+pub use launch::{Files, Launched, launch};
 pub use relay::{Attachment, End, relay, signal};
 use serde::{Deserialize, Serialize};
 pub use state::{Exit, State};
@@ -46,7 +46,8 @@ pub const SUPERVISE: &str = "wherry-supervise";
 /// The socket of a supervisor, in the directory for what a reboot may forget.
 const ATTACH: &str = "attach.sock";
 
-/// What the supervisor is told; the root filesystem's mount and the compiled program come with it as files.
+/// What the supervisor is told; the root filesystem's mount, the compiled program and its sockets come with it as
+/// files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Orders {
     /// The container's directory: its bundle, its log, its state.
@@ -65,6 +66,9 @@ pub struct Orders {
     pub journal: Journal,
     /// The container, as its events name it.
     pub actor: Actor,
+    /// How many listening sockets come with the orders, for a program that is a server.
+    #[serde(default)]
+    pub sockets: usize,
     /// The arguments with which our binary removes the container after its end, if it is to be removed.
     pub cleanup: Option<Vec<String>>,
 }

@@ -50,9 +50,9 @@ pub fn supervise() -> Option<Vec<String>> {
     sys::process::close_all_but(3, &[]).ok()?;
     // The launcher is told of everything that goes wrong; without one there is nobody to tell.
     let launcher = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
-    let (orders, root, wasm) = launch::receive(&launcher).ok()?;
+    let (orders, files) = launch::receive(&launcher).ok()?;
     detach().ok()?;
-    let started = start(&orders, root, wasm);
+    let started = start(&orders, files);
     match started {
         Ok(mut task) => {
             task.clients.push(Client::new(launcher, orders.attached, true));
@@ -149,12 +149,12 @@ struct Client {
     session: Option<Session>,
 }
 
-fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Result<Task, StartFailure> {
+fn start(orders: &Orders, files: launch::Received) -> Result<Task, StartFailure> {
     let sys_failed = |what| move |source| StartFailure::general(&Error::Sys { what, source });
     let bundle = Bundle::read(&orders.directory).map_err(|e| StartFailure::general(&e))?;
     let log = Writer::open(&orders.directory.join("log"));
     let log = sys::named(log, || "open(\"log\")".into()).map_err(sys_failed("open the container's log"))?;
-    let wasm = program.map(wasm::Compiled::inherited).transpose().map_err(|e| StartFailure::general(&e))?;
+    let wasm = files.wasm.map(wasm::Compiled::inherited).transpose().map_err(|e| StartFailure::general(&e))?;
     let board = if wasm.is_some() { Board::shared() } else { Ok(Board::default()) };
     let board = board.map_err(sys_failed("make the page that the Wasm engine writes to"))?;
     let wasm = wasm.map(|wasm| wasm.shown_on(board.clone()));
@@ -166,11 +166,12 @@ fn start(orders: &Orders, root: Option<OwnedFd>, program: Option<OwnedFd>) -> Re
     let request = Request {
         bundle: &bundle,
         id: &id,
-        root,
+        root: files.root,
         stdio: plumbing.inner,
         wasm,
         cgroup: cgroup.as_ref(),
-        options: linux::Options::default(),
+        // They are the program's alone: when it stops listening, nobody waits in vain to be accepted.
+        options: linux::Options { sockets: files.sockets, ..linux::Options::default() },
         made: &|_| Ok(()),
     };
     let running = linux::create(request);

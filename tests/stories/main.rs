@@ -45,3 +45,4 @@ mod wasm_guests;
 mod wasm_hostile;
 mod wasm_packaging;
 mod wasm_programs;
+mod wasm_serve;

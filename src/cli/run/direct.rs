@@ -86,10 +86,15 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
         preopens: args.volume.iter().map(|v| preopen(v)).collect::<Result<_, _>>()?,
         limits: Limits::default(),
         names: wasm::Names::default(),
+        listeners: Vec::new(),
         grants: Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
     };
     invocation.read_names()?;
-    Ok(wasm::run(wasm::load(compiled)?, invocation)?)
+    let program = wasm::load(compiled)?;
+    if program.serves() {
+        invocation.listen(Vec::new())?;
+    }
+    Ok(wasm::run(program, invocation)?)
 }
 
 fn command(args: &Args, image: &Image, rest: &[String]) -> Vec<String> {

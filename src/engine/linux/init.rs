@@ -49,7 +49,7 @@ pub(super) fn main(
     }
     let socket = match options.gate {
         None => socket,
-        Some(gate) => match at_the_gate(socket, &gate) {
+        Some(ref gate) => match at_the_gate(socket, gate) {
             Ok(socket) => socket,
             Err(end) => return end.status(),
         },
@@ -57,7 +57,7 @@ pub(super) fn main(
     let ready = run_hooks(&plan, &plan.hooks.start_container, ContainerState::Created);
     let ready = ready.and_then(|()| match loaded {
         None => drop_privileges(&plan.process, &socket).map(|()| None),
-        Some(loaded) => wall_in(&plan.process, loaded, bundle.spec(), &socket).map(Some),
+        Some(loaded) => wall_in(&plan.process, loaded, bundle.spec(), options.sockets, &socket).map(Some),
     });
     match ready {
         Ok(Some((program, invocation))) => {
@@ -74,9 +74,15 @@ fn wall_in(
     plan: &ProcessPlan,
     (program, invocation): (wasm::Program, wasm::Invocation),
     spec: &Spec,
+    sockets: Vec<OwnedFd>,
     socket: &OwnedFd,
 ) -> Done<(wasm::Program, wasm::Invocation)> {
     let refused = |error: &dyn std::error::Error| End::Failed(Failed::in_words(error));
+    let mut invocation = invocation;
+    if program.serves() {
+        let sockets = sockets.into_iter().map(std::net::TcpListener::from).collect();
+        invocation.listen(sockets).map_err(|error| refused(&error))?;
+    }
     let wall = Wall::around(&program, &invocation);
     wall.shut_out().map_err(|error| refused(&error))?;
     drop_privileges(plan, socket)?;
@@ -198,7 +204,8 @@ fn close_foreign(
         Stdio::Files(files) => files.iter().map(AsFd::as_fd).collect(),
         Stdio::Terminal(_) | Stdio::Inherit => Vec::new(),
     };
-    let others = [root, options.gate.as_ref()].into_iter().flatten().map(AsFd::as_fd).chain(wasm.map(AsFd::as_fd));
+    let others = [root, options.gate.as_ref()].into_iter().flatten().chain(&options.sockets).map(AsFd::as_fd);
+    let others = others.chain(wasm.map(AsFd::as_fd));
     let mounts = plan.mounts.iter().flat_map(Step::handles);
     let keep: Vec<BorrowedFd<'_>> = [socket.as_fd()].into_iter().chain(others).chain(streams).chain(mounts).collect();
     step(sys::process::close_all_but(3 + options.preserve_fds, &keep), "close the files of its maker")

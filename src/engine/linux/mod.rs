@@ -104,11 +104,13 @@ pub struct Options {
     pub outlive: bool,
     /// The socket of [`gate::listen`], where it then waits to be started by another process.
     pub gate: Option<OwnedFd>,
+    /// The listening sockets of a Wasm program that is a server. Without any it listens in its own network.
+    pub sockets: Vec<OwnedFd>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keyring: true, pivot: true, preserve_fds: 0, outlive: false, gate: None }
+        Self { keyring: true, pivot: true, preserve_fds: 0, outlive: false, gate: None, sockets: Vec::new() }
     }
 }
 

@@ -27,6 +27,7 @@ use flate2::Crc;
 use sha2::{Digest as _, Sha256};
 
 use super::identity::Identity;
+use super::settings::Purpose;
 use super::view::Board;
 use super::{Error, Kind, Source};
 use crate::sys;
@@ -40,6 +41,7 @@ const TRAILER: usize = 16 + 4 + 4 + 8 + 32;
 pub struct Compiled {
     pub(super) file: PrivateFile,
     pub(super) kind: Kind,
+    pub(super) purpose: Purpose,
     pub(super) board: Board,
     key: Key,
 }
@@ -61,6 +63,11 @@ impl Compiled {
         self.key.name()
     }
 
+    /// Whether it is an HTTP server.
+    pub fn serves(&self) -> bool {
+        self.purpose != Purpose::Command
+    }
+
     /// The open file, to hand to the process that will [`load`](super::load) it.
     pub fn into_file(self) -> File {
         self.file.into_file()
@@ -73,7 +80,7 @@ impl Compiled {
         let refused = |source: io::Error| Error::Load { source: source.into() };
         let file = PrivateFile::inherited(fd).map_err(|error| Error::Load { source: error.into() })?;
         let trailer = Trailer::of(file.as_file()).map_err(refused)?.ok_or_else(|| refused(damaged()))?;
-        Ok(Self { file, kind: trailer.kind, board: Board::default(), key: trailer.key })
+        Ok(trailer.of_file(file))
     }
 }
 
@@ -119,7 +126,7 @@ impl Cache {
         };
         let trailer = verified(file.as_file(), key)
             .map_err(|source| self.failed(sys::Error { call: format!("read({:?})", key.name()), source }))?;
-        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default(), key: trailer.key }))
+        Ok(trailer.map(|trailer| trailer.of_file(file)))
     }
 
     /// The code made of the file `of`; `None` when it has not been remembered as it is now.
@@ -130,7 +137,7 @@ impl Cache {
         };
         let trailer = Trailer::of(file.as_file())
             .map_err(|source| self.failed(sys::Error { call: format!("read({name:?})"), source }))?;
-        Ok(trailer.map(|trailer| Compiled { file, kind: trailer.kind, board: Board::default(), key: trailer.key }))
+        Ok(trailer.map(|trailer| trailer.of_file(file)))
     }
 
     /// Remembers that `compiled`, which was verified, was made of the file `of`.
@@ -147,8 +154,8 @@ impl Cache {
     }
 
     /// Keeps `code` under `key`, and opens it.
-    pub(super) fn put(&self, key: &Key, kind: Kind, code: &[u8]) -> Result<Compiled, Error> {
-        let trailer = Trailer { kind, crc: crc_of(code), length: code.len() as u64, key: *key };
+    pub(super) fn put(&self, key: &Key, kind: Kind, purpose: Purpose, code: &[u8]) -> Result<Compiled, Error> {
+        let trailer = Trailer { kind, purpose, crc: crc_of(code), length: code.len() as u64, key: *key };
         let write = |file: &mut File| {
             file.write_all(code)?;
             file.write_all(&trailer.to_bytes())
@@ -156,7 +163,7 @@ impl Cache {
         self.dir.put(&key.name(), write).map_err(|source| self.failed(source))?;
         let gone = || sys::Error { call: format!("openat({:?})", key.name()), source: io::ErrorKind::NotFound.into() };
         let file = self.dir.get(&key.name()).and_then(|file| file.ok_or_else(gone));
-        Ok(Compiled { file: file.map_err(|source| self.failed(source))?, kind, board: Board::default(), key: *key })
+        Ok(trailer.of_file(file.map_err(|source| self.failed(source))?))
     }
 
     /// Removes the code of these names, by all the names that it has. Who has it open goes on.
@@ -194,16 +201,24 @@ fn hex(bytes: &[u8]) -> String {
 /// What stands at the end of an entry.
 struct Trailer {
     kind: Kind,
+    purpose: Purpose,
     crc: u32,
     length: u64,
     key: Key,
 }
 
 impl Trailer {
+    /// What is in the file that ends with it.
+    fn of_file(self, file: PrivateFile) -> Compiled {
+        Compiled { file, kind: self.kind, purpose: self.purpose, board: Board::default(), key: self.key }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
-        let kind: u32 = match self.kind {
-            Kind::Module => 1,
-            Kind::Component => 2,
+        let kind: u32 = match (self.kind, self.purpose) {
+            (Kind::Module, _) => 1,
+            (Kind::Component, Purpose::Command) => 2,
+            (Kind::Component, Purpose::Server2) => 3,
+            (Kind::Component, Purpose::Server3) => 4,
         };
         let mut bytes = Vec::with_capacity(TRAILER);
         bytes.extend(MAGIC);
@@ -219,13 +234,15 @@ impl Trailer {
         let (kind, rest) = rest.split_first_chunk()?;
         let (crc, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let kind = match u32::from_le_bytes(*kind) {
-            1 => Kind::Module,
-            2 => Kind::Component,
+        let (kind, purpose) = match u32::from_le_bytes(*kind) {
+            1 => (Kind::Module, Purpose::Command),
+            2 => (Kind::Component, Purpose::Command),
+            3 => (Kind::Component, Purpose::Server2),
+            4 => (Kind::Component, Purpose::Server3),
             _ => return None,
         };
         let (crc, length) = (u32::from_le_bytes(*crc), u64::from_le_bytes(*length));
-        Some(Self { kind, crc, length, key: Key(*rest.first_chunk()?) })
+        Some(Self { kind, purpose, crc, length, key: Key(*rest.first_chunk()?) })
     }
 
     /// The trailer of a whole entry; `None` when the file is not as long as it says, or has none.

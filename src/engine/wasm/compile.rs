@@ -26,7 +26,8 @@ pub fn remember(cache: &Path, file: &Identity, compiled: &Compiled) -> Result<()
 
 /// The compiled code of `source`, from `cache` if it is there.
 pub fn lookup(cache: &Path, source: &Source) -> Result<Option<Compiled>, Error> {
-    Cache::open(cache)?.get(&Key::new(source, &fingerprint(compiler()?)))
+    let engine = compiler(offer::purpose(source))?;
+    Cache::open(cache)?.get(&Key::new(source, &fingerprint(engine)))
 }
 
 /// The compiled code of `source`, from `cache` (a directory, made if its parent exists) or else compiled
@@ -48,18 +49,19 @@ fn keep(
     source: &Source,
     produce: impl FnOnce(&Source) -> Result<Vec<u8>, Error>,
 ) -> Result<Compiled, Error> {
-    let engine = compiler()?;
+    let purpose = offer::purpose(source);
+    let engine = compiler(purpose)?;
     let cache = Cache::open(cache)?;
     let key = Key::new(source, &fingerprint(engine));
     if let Some(compiled) = cache.get(&key)? {
         return Ok(compiled);
     }
-    cache.put(&key, source.kind, &produce(source)?)
+    cache.put(&key, source.kind, purpose, &produce(source)?)
 }
 
 /// The code of `source`, compiled here and now.
 pub(super) fn produce(source: &Source) -> Result<Vec<u8>, Error> {
-    let engine = compiler()?;
+    let engine = compiler(offer::purpose(source))?;
     match source.kind {
         Kind::Module => module(engine, &source.bytes),
         Kind::Component => component(engine, &source.bytes),

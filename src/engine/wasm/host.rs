@@ -70,6 +70,20 @@ impl WasiHttpView for Host {
     }
 }
 
+/// The three streams, which the instances of a server share.
+#[derive(Clone)]
+pub(super) struct Streams {
+    stdin: Input,
+    stdout: Output,
+    pub(super) stderr: Output,
+}
+
+impl From<Stdio> for Streams {
+    fn from(stdio: Stdio) -> Self {
+        Self { stdin: Input::new(stdio.stdin), stdout: Output::new(stdio.stdout), stderr: Output::new(stdio.stderr) }
+    }
+}
+
 impl WasiTlsView for Host {
     fn tls(&mut self) -> WasiTlsCtxView<'_> {
         WasiTlsCtxView { ctx: &mut self.tls, table: self.wasi.ctx().table }
@@ -127,11 +141,11 @@ impl Host {
 }
 
 impl Host {
-    pub(super) fn new(invocation: &Invocation, stdio: Stdio, board: Board) -> Result<Self, Error> {
+    pub(super) fn new(invocation: &Invocation, streams: Streams, board: Board) -> Result<Self, Error> {
         let access = Access::new(&invocation.grants.network, &invocation.names);
         let given = &invocation.grants.given;
         let clock = given.seed.map(|_| Clock::default());
-        let mut builder = context(invocation, stdio, &access)?;
+        let mut builder = context(invocation, streams, &access)?;
         if let (Some(clock), Some(seed)) = (&clock, given.seed) {
             clock::fix(&mut builder, clock, seed);
         }
@@ -153,16 +167,16 @@ impl Host {
     }
 }
 
-fn context(invocation: &Invocation, stdio: Stdio, access: &Access) -> Result<WasiCtxBuilder, Error> {
+fn context(invocation: &Invocation, streams: Streams, access: &Access) -> Result<WasiCtxBuilder, Error> {
     check_arguments(invocation)?;
     let mut builder = WasiCtxBuilder::new();
     builder
         // The process has nothing else to do than to run this program: a read waits where it is called
         // instead of being handed to another thread and back. Must come before the directories.
         .allow_blocking_current_thread(true)
-        .stdin(Input::new(stdio.stdin))
-        .stdout(Output::new(stdio.stdout))
-        .stderr(Output::new(stdio.stderr))
+        .stdin(streams.stdin)
+        .stdout(streams.stdout)
+        .stderr(streams.stderr)
         .args(&invocation.args)
         .envs(&invocation.env)
         .max_random_size(invocation.grants.limit.random)

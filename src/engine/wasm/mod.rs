@@ -201,6 +201,14 @@ pub enum Error {
         /// What was named.
         directory: String,
     },
+    /// The port of an HTTP server cannot be listened on.
+    #[error("cannot listen on port {port}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The reason.
+        source: io::Error,
+    },
     /// The engine itself could not be set up.
     #[error("cannot set up the WebAssembly engine")]
     Engine {
@@ -239,6 +247,7 @@ impl Failure for Error {
             Self::Preopen { source, .. } => {
                 source.downcast_ref::<io::Error>().map_or(FailureKind::InvalidArgument, FailureKind::of_io)
             }
+            Self::Listen { source, .. } => FailureKind::of_io(source),
             Self::Engine { .. } => FailureKind::Internal,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use wasmtime::component::{self, Component};
 use wasmtime::{InstancePre, Module, Store, ThrownException, Trap};
@@ -13,6 +15,7 @@ use wasmtime_wasi::p3::bindings::CommandPre as Command3;
 use super::grant::Grants;
 use super::host::Host;
 use super::offer::{self, Role};
+use super::settings::Purpose;
 use super::trap::{self, Dumps};
 use super::view::Board;
 use super::{Compiled, Error, Kind, Names, Stdio, TIMEOUT_EXIT_CODE, TRAP_EXIT_CODE, cause, serve, settings};
@@ -46,6 +49,8 @@ pub struct Invocation {
     pub grants: Grants,
     /// How names of hosts are resolved, where names were granted.
     pub names: Names,
+    /// The sockets on which an HTTP server is served.
+    pub listeners: Vec<Arc<TcpListener>>,
 }
 
 impl Invocation {
@@ -54,6 +59,15 @@ impl Invocation {
         if self.grants.network.has_names() {
             self.names = Names::read().map_err(|source| Error::Names { source })?;
         }
+        Ok(())
+    }
+
+    /// Gives an HTTP server its sockets; without any it gets one in the network of this process.
+    pub fn listen(&mut self, sockets: Vec<TcpListener>) -> Result<(), Error> {
+        let port = self.grants.serve.serve_port;
+        let own = || serve::listen(port).map_err(|source| Error::Listen { port, source });
+        let sockets = if sockets.is_empty() { own()? } else { sockets };
+        self.listeners = sockets.into_iter().map(Arc::new).collect();
         Ok(())
     }
 }
@@ -89,7 +103,7 @@ impl Program {
 /// numbers is seeded from `/dev/random`, which it opens at its first use and keeps.
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
     drop(wasmtime_wasi::WasiCtxBuilder::new());
-    let engine = settings::runner()?;
+    let engine = settings::runner(compiled.purpose)?;
     let failed = |error| Error::Load { source: cause(error) };
     let board = compiled.board;
     let loaded = match compiled.kind {
@@ -145,14 +159,15 @@ fn end_in_time(invocation: &Invocation) -> crate::sys::Result<()> {
 /// code is then [`TRAP_EXIT_CODE`].
 pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Result<u8, Error> {
     if program.serves() {
-        return serve::serve(&program.loaded, &invocation, stdio, &program.board);
+        return serve::serve(program.loaded, invocation, stdio, program.board);
     }
     let dumps = Dumps::of(&invocation)?;
     let setup = |source: std::io::Error| Error::Engine { source: source.into() };
     let stderr = stdio.stderr.try_clone().map_err(setup)?;
     // An event loop without worker threads: timers, and a watch on standard input if asked for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
-    let mut store = Store::new(settings::runner()?, Host::new(&invocation, stdio, program.board.clone())?);
+    let host = Host::new(&invocation, stdio.into(), program.board.clone())?;
+    let mut store = Store::new(settings::runner(Purpose::Command)?, host);
     store.limiter(|host| &mut host.limits);
     store.set_hostcall_fuel(invocation.grants.limit.host_copy);
     let ended = runtime.block_on(async {

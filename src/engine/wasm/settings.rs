@@ -5,7 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, Strategy, WasmBacktraceDetails};
+use wasmtime::WasmBacktraceDetails;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use super::{Error, cause};
 
@@ -17,11 +18,25 @@ pub(super) const MAX_WASM_STACK: usize = 1 << 20;
 /// need comes on top. Mapped, not touched, until it is used.
 const STACK: usize = MAX_WASM_STACK + (1 << 20);
 
+/// What a program is for: it decides what has to be in its compiled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It runs once, alone in its process: ending the process ends it.
+    Command,
+    /// It answers HTTP requests of WASI 0.2, each in an instance, many at a time in one process.
+    Server2,
+    /// The same, of WASI 0.3.
+    Server3,
+}
+
+/// How many purposes there are.
+const PURPOSES: usize = 3;
+
 /// The engine that compiles, made at its first use.
-pub(super) fn compiler() -> Result<&'static Engine, Error> {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    once(&ENGINE, || {
-        let mut config = config();
+pub(super) fn compiler(purpose: Purpose) -> Result<&'static Engine, Error> {
+    static ENGINES: [OnceLock<Engine>; PURPOSES] = [const { OnceLock::new() }; PURPOSES];
+    once(&ENGINES[purpose as usize], || {
+        let mut config = config(purpose);
         // Never Winch: it is quick to compile, and most sandbox escapes of recent years were in it.
         config.strategy(Strategy::Cranelift).parallel_compilation(true);
         config
@@ -30,14 +45,51 @@ pub(super) fn compiler() -> Result<&'static Engine, Error> {
 
 /// The engine that runs, made at its first use. There is no compiler in it, which saves setting one up
 /// and leaves a program nothing to compile with.
-pub(super) fn runner() -> Result<&'static Engine, Error> {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    once(&ENGINE, || {
-        let mut config = config();
+pub(super) fn runner(purpose: Purpose) -> Result<&'static Engine, Error> {
+    static ENGINES: [OnceLock<Engine>; PURPOSES] = [const { OnceLock::new() }; PURPOSES];
+    once(&ENGINES[purpose as usize], || {
+        let mut config = config(purpose);
         // A trap notes what a core dump is made of, which costs nothing before it.
         config.enable_compiler(false).coredump_on_trap(true);
+        if purpose != Purpose::Command {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        }
         config
     })
+}
+
+/// The most instances of a server at a time. Each has a place of 4 GiB of addresses, of which there are 2^47.
+pub(super) const MAX_INSTANCES: u32 = 1_000;
+/// The most core modules in one server: its own, one for each language's adapter and the glue between them.
+const MAX_MODULES: u32 = 16;
+/// The most tables in one server, in all of its modules.
+const MAX_TABLES: u32 = 8;
+/// The most elements of a server's table: one for each function that can be called through a pointer. CPython has
+/// 12,000, StarlingMonkey 20,000.
+const MAX_ELEMENTS: usize = 100_000;
+/// How much of an instance's memory stays in place for the next one, with what was written undone; the rest is
+/// given back. Writing over a page is quicker than giving it back and faulting it in again.
+const KEPT: usize = 4 << 20;
+
+/// The places for a server's instances: reserved once, reused without asking the kernel.
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(MAX_INSTANCES)
+        .total_core_instances(MAX_INSTANCES * MAX_MODULES)
+        .max_core_instances_per_component(MAX_MODULES)
+        .total_memories(MAX_INSTANCES)
+        .max_memories_per_component(1)
+        .total_tables(MAX_INSTANCES * MAX_TABLES)
+        .max_tables_per_component(MAX_TABLES)
+        .table_elements(MAX_ELEMENTS)
+        .total_stacks(MAX_INSTANCES)
+        .linear_memory_keep_resident(KEPT)
+        .table_keep_resident(KEPT)
+        .max_unused_warm_slots(MAX_INSTANCES)
+        // Linux 6.7 tells which pages were written; before that the first KEPT bytes are all written over, so there
+        // are fewer of them.
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 fn once(place: &'static OnceLock<Engine>, config: impl FnOnce() -> Config) -> Result<&'static Engine, Error> {
@@ -49,7 +101,7 @@ fn once(place: &'static OnceLock<Engine>, config: impl FnOnce() -> Config) -> Re
 }
 
 /// What compiling and running have in common, which is everything that shows in compiled code.
-fn config() -> Config {
+fn config(purpose: Purpose) -> Config {
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
@@ -65,8 +117,12 @@ fn config() -> Config {
         .wasm_threads(false)
         // What the standard leaves to the processor comes out the same on each, at the price of an instruction.
         .relaxed_simd_deterministic(true)
-        // WASI 0.3 is made of it.
-        .wasm_component_model_async(true);
+        // WASI 0.3 is made of it. A server that does without is called without the bookkeeping for it.
+        .concurrency_support(purpose != Purpose::Server2)
+        .wasm_component_model_async(purpose != Purpose::Server2)
+        // A request that takes too long is ended, and one that computes for long lets others have their turn; a
+        // command has its process to itself.
+        .epoch_interruption(purpose != Purpose::Command);
     config
 }
 

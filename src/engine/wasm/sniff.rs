@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn code_that_a_wasmtime_compiled_is_not_taken_for_a_linux_program() {
-        let code = super::super::settings::compiler().unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
+        use super::super::settings::{Purpose, compiler};
+        let engine = compiler(Purpose::Command).unwrap();
+        let code = engine.precompile_module(b"\0asm\x01\0\0\0").unwrap();
         assert!(begins(&code[..8]), "{:02x?}", &code[..8]);
         assert!(begins(b"\0asm\x02\0\0\0") && begins(b"\0asm"));
         assert!(!begins(b"\x7fELF\x02\x01\x01\0") && !begins(b"#!/bin/s") && !begins(b""));

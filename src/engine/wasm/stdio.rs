@@ -61,6 +61,11 @@ impl Output {
     pub(super) fn new(file: File) -> Self {
         Self { file: Arc::new(file) }
     }
+
+    /// Writes a message of ours between the program's.
+    pub(super) fn write_line(&self, text: &str) -> io::Result<()> {
+        write_all(&self.file, format!("{text}\n").as_bytes())
+    }
 }
 
 impl IsTerminal for Output {

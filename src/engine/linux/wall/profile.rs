@@ -152,6 +152,8 @@ const THREAD_MASK: u64 = !(0x8_0000 | 0x10_0000 | 0x20_0000 | 0x40_0000 | 0x100_
 const FCNTL: [u64; 5] = [1030, 1, 2, 3, 4];
 /// `TCGETS`, `TCSETS`, `TCSETSW`, `TCSETSF`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`. Not `TIOCSTI`, which types.
 const IOCTL: [u64; 7] = [0x5401, 0x5402, 0x5403, 0x5404, 0x5413, 0x541b, 0x5421];
+/// `PAGEMAP_SCAN`: which pages an instance of a server has written, to undo that for the next one.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
 /// `PR_SET_NAME`: the name of a thread.
 const PRCTL: u64 = 15;
 /// `AF_INET` and `AF_INET6`.
@@ -187,6 +189,9 @@ pub fn profile(needs: Needs, arch: Arch) -> LinuxSeccomp {
     syscalls.extend(FCNTL.map(|command| allow("fcntl", vec![equal(1, command)])));
     syscalls.extend(IOCTL.map(|request| allow("ioctl", vec![equal(1, request)])));
     syscalls.push(allow("prctl", vec![equal(0, PRCTL)]));
+    if needs.server {
+        syscalls.push(allow("ioctl", vec![equal(1, PAGEMAP_SCAN)]));
+    }
     if needs.network {
         let all = FAMILIES.iter().flat_map(|family| TYPES.map(|typ| (*family, typ)));
         syscalls.extend(all.map(|(family, typ)| allow("socket", vec![equal(0, family), masked(1, TYPE_MASK, typ)])));

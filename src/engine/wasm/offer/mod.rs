@@ -6,6 +6,7 @@
 
 mod draft;
 mod missing;
+mod names;
 mod p2;
 mod p3;
 mod removal;
@@ -22,7 +23,8 @@ use wasmtime_wasi_http::p3::bindings as http3;
 
 use super::clock;
 use super::host::Host;
-use super::{Error, MAX_NAME, cause, cause_with_names, shown};
+use super::settings::Purpose;
+use super::{Error, Kind, MAX_NAME, Source, cause, cause_with_names, shown};
 
 /// The name under which a module imports WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -159,6 +161,22 @@ pub(super) fn role(component: &Component) -> Result<Role, Error> {
     let component_type = component.component_type();
     let exports: Vec<&str> = component_type.exports(component.engine()).map(|(name, _)| name).collect();
     role_of(&exports)
+}
+
+/// What a program is for, by what it imports and exports. A component that cannot be read is a command: the compiler
+/// says what is wrong with it.
+pub(super) fn purpose(source: &Source) -> Purpose {
+    let named = match source.kind {
+        Kind::Module => return Purpose::Command,
+        Kind::Component => names::of(&source.bytes).unwrap_or_default(),
+    };
+    let exports: Vec<&str> = named.exports.iter().map(String::as_str).collect();
+    let asynchronous = named.imports.iter().any(|import| interface(import, WASI_0_3).is_some());
+    match role_of(&exports) {
+        Ok(Role::Server2) if !asynchronous => Purpose::Server2,
+        Ok(Role::Server2 | Role::Server3) => Purpose::Server3,
+        _ => Purpose::Command,
+    }
 }
 
 /// What each export makes of a component, the one that decides first. A toolchain can add a `run` that does nothing to
