@@ -16,7 +16,7 @@ use super::grant::outgoing::Outgoing;
 use super::keyvalue::{self, Stores};
 use super::net::{Access, lookup, tls};
 use super::stdio::{Input, Output};
-use super::view::{Board, Census, Number, Watched};
+use super::view::{Board, Calls, Number, Watched};
 use super::{Error, Invocation, Preopen, Stdio, cause};
 
 /// The most bytes of a program's arguments and environment together: what execve(2) takes of a native program's.
@@ -26,9 +26,8 @@ const MAX_ARGUMENTS: usize = 2 << 20;
 pub(super) struct Host {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limits: Watched<Ceiling>,
-    pub(super) board: Board,
     access: Access,
-    census: Census,
+    calls: Calls,
     clock: Option<Clock>,
     config: WasiConfigVariables,
     stores: Stores,
@@ -43,9 +42,8 @@ impl Default for Host {
         Self {
             wasi: WasiCtxBuilder::new().build_p1(),
             limits: Watched::new(Ceiling::default(), Board::default()),
-            board: Board::default(),
             access: Access::default(),
-            census: Census::default(),
+            calls: Calls::new(Board::default()),
             clock: None,
             config: WasiConfigVariables::new(),
             stores: Stores::new(),
@@ -58,8 +56,8 @@ impl Default for Host {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.board.add(Number::CallsComponent, 1);
-        self.census.take(self.wasi.ctx().table, &self.board);
+        self.calls.count(Number::CallsComponent);
+        self.tell_if_due();
         self.wasi.ctx()
     }
 }
@@ -92,30 +90,36 @@ impl WasiTlsView for Host {
 
 /// The ways by which calls of the program get here, each counted.
 impl Host {
+    fn tell_if_due(&mut self) {
+        if self.calls.is_due() {
+            self.calls.tell(self.wasi.ctx().table);
+        }
+    }
+
     pub(super) fn for_preview1(&mut self) -> &mut WasiP1Ctx {
-        self.board.add(Number::CallsPreview1, 1);
-        self.census.take(self.wasi.ctx().table, &self.board);
+        self.calls.count(Number::CallsPreview1);
+        self.tell_if_due();
         &mut self.wasi
     }
 
     pub(super) fn for_filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
-        self.board.add(Number::CallsFilesystem, 1);
+        self.calls.count(Number::CallsFilesystem);
         self.filesystem()
     }
 
     pub(super) fn for_cli(&mut self) -> WasiCliCtxView<'_> {
-        self.board.add(Number::CallsCli, 1);
+        self.calls.count(Number::CallsCli);
         self.cli()
     }
 
     pub(super) fn for_sockets(&mut self) -> WasiSocketsCtxView<'_> {
-        self.board.add(Number::CallsSockets, 1);
+        self.calls.count(Number::CallsSockets);
         self.sockets()
     }
 
     pub(super) fn for_names(&mut self) -> lookup::View<'_> {
-        self.board.add(Number::CallsSockets, 1);
-        self.board.add(Number::CallsComponent, 1);
+        self.calls.count(Number::CallsSockets);
+        self.calls.count(Number::CallsComponent);
         lookup::View { access: &self.access, table: self.wasi.ctx().table }
     }
 
@@ -124,18 +128,19 @@ impl Host {
     }
 
     pub(super) fn for_config(&mut self) -> WasiConfig<'_> {
-        self.board.add(Number::CallsComponent, 1);
+        self.calls.count(Number::CallsComponent);
         WasiConfig::new(&self.config)
     }
 
     pub(super) fn for_keyvalue(&mut self) -> keyvalue::View<'_> {
-        self.board.add(Number::CallsComponent, 1);
+        self.calls.count(Number::CallsComponent);
         keyvalue::View { stores: &self.stores, table: self.wasi.ctx().table }
     }
 
     pub(super) fn for_http(&mut self) -> WasiHttpCtxView<'_> {
-        self.board.add(Number::CallsHttp, 1);
-        self.board.add(Number::CallsComponent, 1);
+        self.calls.count(Number::CallsHttp);
+        self.calls.count(Number::CallsComponent);
+        self.tell_if_due();
         self.http()
     }
 }
@@ -158,7 +163,8 @@ impl Host {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limit.fields);
         let outgoing = Outgoing::new(access.clone());
-        Ok(Self { wasi, limits, board, http, outgoing, access, clock, config, stores, ..Self::default() })
+        let calls = Calls::new(board);
+        Ok(Self { wasi, limits, calls, http, outgoing, access, clock, config, stores, ..Self::default() })
     }
 
     /// The clock that is the same at every run, if the program is to have that.

@@ -12,8 +12,8 @@
 //! holds no descriptor of it and no path leads to it. A program that has taken its engine over can write lies there,
 //! so a reader believes nothing: every number may be any number, and text is cut and made printable.
 //!
-//! Writing costs one relaxed atomic addition, at places that are slow anyhow: growing a memory, calling the host, a
-//! request. Without a page it costs a branch.
+//! Writing costs a relaxed atomic addition, at places that are slow anyhow: growing a memory, a request; calls of the host
+//! are counted by their instance and told in bundles. Without a page it costs a branch.
 
 use std::fmt;
 #[cfg(unix)]
@@ -343,27 +343,58 @@ impl Numbers {
     }
 }
 
-/// When an instance's handles are counted: each time at first, then so rarely that it is nothing against the calls.
-#[derive(Default)]
-pub(super) struct Census {
-    calls: usize,
+/// The calls of one instance, and the handles that it has open. They are counted here and told to the board each time at
+/// first, then at about every 64th call, so that counting is nothing against calling.
+pub(super) struct Calls {
+    board: Board,
+    counts: [u64; Self::KINDS],
+    made: usize,
     next: usize,
 }
 
-impl Census {
-    /// How many calls there are between two counts at the least.
+impl Calls {
+    /// How many calls there are between two times of telling at the least.
     const EVERY: usize = 64;
+    /// Where the kinds begin, and how many there are.
+    const FIRST: usize = Number::CallsPreview1 as usize;
+    const KINDS: usize = Number::CallsComponent as usize + 1 - Self::FIRST;
 
-    /// Counts the handles of `table` if it is time to.
-    pub(super) fn take(&mut self, table: &mut ResourceTable, board: &Board) {
-        self.calls += 1;
-        if self.calls < self.next {
-            return;
-        }
+    pub(super) fn new(board: Board) -> Self {
+        let next = if board.words().is_some() { 0 } else { usize::MAX };
+        Self { board, counts: [0; Self::KINDS], made: 0, next }
+    }
+
+    /// Counts a call of this kind, as one of those of components too if it is one of theirs.
+    pub(super) fn count(&mut self, kind: Number) {
+        self.counts[kind as usize - Self::FIRST] += 1;
+    }
+
+    /// Counts one call, of whatever kind; whether it is time to tell.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.made = self.made.saturating_add(1);
+        self.made >= self.next
+    }
+
+    /// Tells the board, also how many handles there are in `table`.
+    pub(super) fn tell(&mut self, table: &mut ResourceTable) {
         let handles = table.iter_mut().count();
-        board.set(Number::Handles, handles as u64);
-        let pause = if self.calls < Self::EVERY { 1 } else { handles.max(Self::EVERY) };
-        self.next = self.calls.saturating_add(pause);
+        self.board.set(Number::Handles, handles as u64);
+        self.flush();
+        let pause = if self.made < Self::EVERY { 1 } else { handles.max(Self::EVERY) };
+        self.next = self.made.saturating_add(pause);
+    }
+
+    fn flush(&mut self) {
+        let Some(words) = self.board.words() else { return };
+        for (count, word) in self.counts.iter_mut().zip(&words[Self::FIRST..]).filter(|(count, _)| **count > 0) {
+            word.fetch_add(std::mem::take(count), Relaxed);
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -513,6 +544,23 @@ mod tests {
         board.trap(&format!("\u{1b}[2J{}", "é".repeat(300)));
         let trap = board.numbers().unwrap().trap().unwrap();
         assert!(!trap.contains('\u{1b}') && trap.len() < 2 * MAX_TRAP + 20, "{trap}");
+    }
+
+    #[test]
+    fn calls_are_told_at_once_at_first_and_all_in_the_end() {
+        let board = Board::shared().unwrap();
+        let told = || board.numbers().unwrap().get(Number::CallsPreview1);
+        let (mut calls, mut table) = (Calls::new(board.clone()), ResourceTable::new());
+        for made in 1..=1000 {
+            calls.count(Number::CallsPreview1);
+            if calls.is_due() {
+                calls.tell(&mut table);
+            }
+            let lag = made - told();
+            assert!(lag < 64 && (lag == 0 || made > 64), "{lag} of {made}");
+        }
+        drop(calls);
+        assert_eq!(told(), 1000);
     }
 
     #[test]
