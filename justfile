@@ -20,6 +20,10 @@ bench: build
 bench-oci: build
     ./benches/oci.sh
 
+# Programs in five languages and SQLite, as Wasm guests; their compilers come with it.
+guests:
+    cargo test --locked --test stories wasm_guests
+
 # Only the rules of the house.
 tidy:
     cargo test --locked --test tidy
