@@ -83,17 +83,8 @@ impl Store {
         directory: &Path,
         name: &str,
     ) -> Result<(Record, Prepared), Error> {
-        let rootfs = self.snapshots.rootfs(chain, directory)?;
-        let bundle_root = directory.join("rootfs");
-        if !bundle_root.exists() {
-            io("create", &bundle_root, std::fs::create_dir(&bundle_root))?;
-        }
         let config = config(&create, image, id);
-        let root = mount(&rootfs)?;
-        let entry = entry(root.as_fd(), &config).map_err(|error| why_no_command(error, root.as_fd()))?;
-        // A program that is not there is for the Linux engine to miss, in Docker's words.
-        let magic = entry.as_ref().map_or(&[][..], |entry| &entry.magic);
-        let engine = Engine::pick(image.platform().is_wasm(), magic);
+        let Found { engine, rootfs, root, entry } = self.find_program(image, chain, directory, &config)?;
         granted::settle(&mut create.host_config, engine)?;
         let limit = create.host_config.grants()?.limit;
         let program = match engine {
@@ -127,9 +118,31 @@ impl Store {
         Ok((record, Prepared { root, program: program.map(|program| program.into_file().into()) }))
     }
 
+    /// Makes the root filesystem, and finds out by the program in it which engine is needed. What a Wasm program has
+    /// needs no place for changes, as it sees nothing of it.
+    fn find_program(&self, image: &Image, chain: &Chain, directory: &Path, config: &Config) -> Result<Found, Error> {
+        let wasm_platform = image.platform().is_wasm();
+        if wasm_platform {
+            let rootfs = self.snapshots.layers(chain, directory)?;
+            let root = look(&rootfs)?;
+            let entry = entry(root.as_fd(), config).map_err(|error| why_no_command(error, root.as_fd()))?;
+            if Engine::pick(true, magic(&entry)) == Engine::Wasm {
+                return Ok(Found { engine: Engine::Wasm, rootfs, root, entry });
+            }
+        }
+        let rootfs = self.snapshots.rootfs(chain, directory)?;
+        let bundle_root = directory.join("rootfs");
+        if !bundle_root.exists() {
+            io("create", &bundle_root, std::fs::create_dir(&bundle_root))?;
+        }
+        let root = mount(&rootfs)?;
+        let entry = entry(root.as_fd(), config).map_err(|error| why_no_command(error, root.as_fd()))?;
+        Ok(Found { engine: Engine::pick(wasm_platform, magic(&entry)), rootfs, root, entry })
+    }
+
     /// The root filesystem and the program of a container that was created some time ago.
     pub(super) fn prepare(&self, record: &Record) -> Result<Prepared, Error> {
-        let root = mount(&record.rootfs)?;
+        let root = if record.engine == Engine::Wasm { look(&record.rootfs)? } else { mount(&record.rootfs)? };
         let program = match record.engine {
             Engine::Linux => None,
             Engine::Wasm => {
@@ -226,6 +239,23 @@ impl Places {
         io("create", above, std::fs::create_dir_all(above))?;
         Ok(&self.wasm_cache)
     }
+}
+
+/// What an image turned out to be.
+struct Found {
+    engine: Engine,
+    rootfs: Rootfs,
+    root: OwnedFd,
+    entry: rustix::io::Result<Entry>,
+}
+
+/// The first bytes of a program. One that is not there is for the Linux engine to miss, in Docker's words.
+fn magic(entry: &rustix::io::Result<Entry>) -> &[u8] {
+    entry.as_ref().map_or(&[][..], |entry| &entry.magic)
+}
+
+fn look(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
+    rootfs.look().map_err(|source| Error::Sys { what: "look at the root filesystem", source })
 }
 
 fn mount(rootfs: &Rootfs) -> Result<OwnedFd, Error> {

@@ -49,7 +49,7 @@ impl Store {
         publish::write_down(&ports, &container.directory)?;
         let orders = Orders { sockets: sockets.len(), ..self.orders(container, options) };
         let files = task::Files {
-            root: Some(prepared.root.as_fd()),
+            root: (record.engine == Engine::Linux).then(|| prepared.root.as_fd()),
             wasm: prepared.program.as_ref().map(AsFd::as_fd),
             sockets: sockets.iter().map(AsFd::as_fd).collect(),
         };

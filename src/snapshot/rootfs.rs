@@ -1,6 +1,7 @@
 //! The root filesystem of one container: what is written into its record, and mounted when it starts.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,14 @@ pub enum Rootfs {
         /// The directory.
         dir: PathBuf,
     },
+    /// The layers, to be looked at; there is no place for what a container writes.
+    Layers {
+        /// The layers' directories, base first.
+        layers: Vec<PathBuf>,
+        /// Whether marks are `user.overlay.*`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        userxattr: bool,
+    },
 }
 
 impl Store {
@@ -59,6 +68,18 @@ impl Store {
         // The merged root shows the upper directory's attributes.
         like_root_of(top, &upper, marks, self).map_err(|e| failed("describe", &upper, e))?;
         Ok(Rootfs::Overlay { layers: chain.dirs().to_vec(), upper, work, userxattr: marks == Marks::User })
+    }
+
+    /// Makes of the chain what can be looked at and not written, for a container whose program sees nothing of it. It costs
+    /// nothing and leaves nothing, unless [`Store::rootfs`] would have to copy several layers.
+    pub fn layers(&self, chain: &Chain, container_dir: &Path) -> Result<Rootfs, Error> {
+        let marks = self.marks()?;
+        match chain.dirs().len() {
+            1 => {}
+            2..=MAX_LOWER if marks != Marks::Plain => {}
+            _ => return self.copied_rootfs(chain, container_dir, marks),
+        }
+        Ok(Rootfs::Layers { layers: chain.dirs().to_vec(), userxattr: marks == Marks::User })
     }
 
     pub(super) fn copied_rootfs(&self, chain: &Chain, container_dir: &Path, marks: Marks) -> Result<Rootfs, Error> {
@@ -92,6 +113,25 @@ impl Rootfs {
                 userxattr: *userxattr,
             },
             Self::Copy { dir } => Recipe::Bind { source: dir.clone() },
+            Self::Layers { layers, userxattr } => match &layers[..] {
+                [only] => Recipe::Bind { source: only.clone() },
+                layers => Recipe::Overlay {
+                    lower: layers.iter().rev().cloned().collect(),
+                    upper: None,
+                    work: None,
+                    userxattr: *userxattr,
+                },
+            },
+        }
+    }
+
+    /// A handle to its root directory, to look for something in it. Nothing is mounted unless it has to be: the end of a
+    /// mount is waited for.
+    pub fn look(&self) -> sys::Result<OwnedFd> {
+        match self {
+            Self::Layers { layers, .. } if layers.len() == 1 => Dir::open(&layers[0]).map(OwnedFd::from),
+            Self::Copy { dir } => Dir::open(dir).map(OwnedFd::from),
+            _ => self.recipe().detached(true),
         }
     }
 
@@ -101,6 +141,7 @@ impl Rootfs {
         let names: &[&str] = match self {
             Self::Overlay { .. } => &[UPPER, WORK],
             Self::Copy { .. } => &[COPY],
+            Self::Layers { .. } => return Ok(()),
         };
         let fail = |e| failed("remove the root filesystem in", container_dir, e);
         let dir = Dir::open(container_dir).map_err(fail)?;

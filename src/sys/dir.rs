@@ -26,6 +26,12 @@ pub struct Dir {
     fd: OwnedFd,
 }
 
+impl From<Dir> for OwnedFd {
+    fn from(dir: Dir) -> Self {
+        dir.fd
+    }
+}
+
 /// A device's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
