@@ -126,7 +126,7 @@ impl Host {
 
     /// The database.
     pub fn db(&self) -> Result<&Db, Error> {
-        once(&self.db, || Ok(Db::open(&self.settings.root.join("db.sqlite"))?))
+        Ok(self.db.get_or_init(|| Db::at(&self.settings.root.join("db.sqlite"))))
     }
 
     /// The blobs.

@@ -16,7 +16,7 @@ pub struct Args {
 
 /// Creates the container and prints its id.
 pub fn run(args: Args, context: &Context) -> Outcome {
-    let container = options::create(&args.options, &args.image, context)?;
+    let container = options::create(&args.options, &args.image, context, None)?;
     output::print(&format!("{}\n", container.record.id))?;
     Ok(0)
 }

@@ -143,8 +143,14 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Makes the container that the flags, the image and the arguments mean.
-pub fn create(options: &Options, typed: &[String], context: &Context) -> Result<Container, Box<dyn Failure>> {
+/// Makes the container that the flags, the image and the arguments mean. With `stay` it gets this id, and the caller
+/// stays with it until its end.
+pub fn create(
+    options: &Options,
+    typed: &[String],
+    context: &Context,
+    stay: Option<&str>,
+) -> Result<Container, Box<dyn Failure>> {
     // Everything from the image on is taken as it comes, so that a command's own flags reach it; what
     // begins with a dash in the image's place is a flag that does not exist.
     let (image, args) = typed.split_first().expect("the parser requires one");
@@ -154,7 +160,9 @@ pub fn create(options: &Options, typed: &[String], context: &Context) -> Result<
     if let Some(signal) = &options.stop_signal {
         crate::container::signal_number(signal)?;
     }
-    let create = meaning(options, image, args)?;
+    let id = stay.map(str::to_owned);
+    let fleeting = id.is_some() && options.rm && options.name.is_none();
+    let create = Create { id, fleeting, ..meaning(options, image, args)? };
     let found = image_for(context, image, options.platform.as_ref(), &options.pull, options.quiet)?;
     let host = context.host()?;
     let chain = host.unpack(found.layers(), &Silent)?;
@@ -199,6 +207,8 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
     // As with Docker, an empty entry point means none at all.
     let entrypoint = options.entrypoint.as_ref().map(|e| if e.is_empty() { vec![] } else { vec![e.clone()] });
     Ok(Create {
+        id: None,
+        fleeting: false,
         name: options.name.clone(),
         image: image.to_owned(),
         entrypoint,

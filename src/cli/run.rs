@@ -66,10 +66,16 @@ mod isolated {
             let host = context.host().map_err(|e| (125, e.into()))?;
             return host.places().run(&program).map_err(|error| (125, error.into()));
         }
-        let made = options::create(&args.options, &args.image, context).map_err(general)?;
+        let id = (!args.detach).then(container::new_id);
+        // It gets going while the container is made.
+        let supervisor = id.as_deref().map(task::prepare).transpose().map_err(|e| (125, e.into()))?;
+        let made = options::create(&args.options, &args.image, context, id.as_deref()).map_err(general)?;
         let options = StartOptions { attached: !args.detach, size: terminal_size() };
         let containers = context.host().map_err(|e| (125, e.into()))?.containers().map_err(|e| (125, e.into()))?;
-        let launched = containers.start(&made, options);
+        let launched = match supervisor {
+            Some(supervisor) => containers.start_by(supervisor, &made, options),
+            None => containers.start(&made, options),
+        };
         let mut launched = match launched {
             Ok(launched) => launched,
             Err(error) => return Err(refused(containers, &made, error)),

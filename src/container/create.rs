@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::record::Empty;
 use super::{
-    Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name, publish,
+    Config, Container, Error, HostConfig, Places, Prepared, Record, Status, Store, granted, io, name, new_id, publish,
 };
 use crate::engine::linux::entry::{Entry, Tree};
 use crate::engine::wasm::grant::limit::Limit;
@@ -25,6 +25,10 @@ use crate::sys::lock::FileLock;
 /// What is asked for, where it differs from what the image says.
 #[derive(Clone, Debug, Default)]
 pub struct Create {
+    /// The full id; one is made up without.
+    pub id: Option<String>,
+    /// Whether nobody needs its record to last: who makes it stays with it and removes it. It has no name of its own.
+    pub fleeting: bool,
     /// The name; one is made up without.
     pub name: Option<String>,
     /// The image as it was typed.
@@ -57,7 +61,7 @@ impl Store {
     /// Makes a container of `image`, whose layers `chain` are unpacked.
     pub fn create(&self, create: Create, image: &Image, chain: &Chain) -> Result<Container, Error> {
         let name = create.name.as_deref().map(name::check).transpose()?.unwrap_or_else(name::generated);
-        let id = name::new_id();
+        let id = create.id.clone().unwrap_or_else(new_id);
         let directory = self.directory_of(&id);
         io("create", &self.places.containers, std::fs::create_dir_all(&self.places.containers))?;
         let _creating = self.hold_directories()?;
@@ -92,7 +96,10 @@ impl Store {
             // Compiled now, so that no start waits for it, and refused now if it cannot run.
             Engine::Wasm => {
                 let compiled = self.compile(entry, &config, &create.image, &limit)?;
-                self.belongs(&compiled, image)?;
+                // The pull of an image has noted it; a run for a moment does not open the database to say it again.
+                if !create.fleeting {
+                    self.belongs(&compiled, image)?;
+                }
                 Some(compiled)
             }
         };
@@ -111,7 +118,9 @@ impl Store {
             layers: chain.ids().to_vec(),
         };
         publish::check(&record.host_config, &record.config, engine, serves, &record.image)?;
-        self.db.containers().insert(&record.row(name)).map_err(|error| match error {
+        let (row, containers) = (record.row(name), self.db.containers());
+        let inserted = if create.fleeting { containers.insert_fleeting(&row) } else { containers.insert(&row) };
+        inserted.map_err(|error| match error {
             crate::state::Error::NameTaken { name, owner } => Error::NameTaken { name, owner },
             other => other.into(),
         })?;

@@ -35,6 +35,7 @@ use jiff::Timestamp;
 pub use create::Create;
 pub use direct::{Direct, Program};
 pub use exec::Exec;
+pub use name::new_id;
 pub use publish::{MAX_PUBLISHED, PortBinding, Ports};
 pub use record::{Config, HostConfig, Record};
 pub use signal::{InvalidSignal, number as signal_number};

@@ -18,7 +18,7 @@ const WHAT: [&str; 32] = [
 ];
 
 /// A new id: 256 random bits, in hex.
-pub(super) fn new_id() -> String {
+pub fn new_id() -> String {
     random().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

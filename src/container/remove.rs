@@ -23,11 +23,15 @@ impl Store {
             container.record.rootfs.remove(&container.directory)?;
             gone(&container.directory)?;
         }
-        gone(&self.run_directory_of(&container.record.id))?;
-        if self.db.containers().remove(&container.record.id)? {
+        let id = &container.record.id;
+        gone(&self.run_directory_of(id))?;
+        let containers = self.db.containers();
+        let fleeting = containers.is_fleeting(id)?;
+        if containers.remove(id)? {
             self.note("destroy", container.actor());
         }
-        self.sweep()
+        // Looking at every other container is more than a run for a moment should cost.
+        if fleeting { Ok(()) } else { self.sweep() }
     }
 
     /// Removes the directories of creates that were killed. One that is going on keeps them all for now.

@@ -30,6 +30,16 @@ pub struct StartOptions {
 impl Store {
     /// Starts the container; when this returns, its program runs.
     pub fn start(&self, container: &Container, options: StartOptions) -> Result<Launched, Error> {
+        self.start_by(task::prepare(&container.record.id)?, container, options)
+    }
+
+    /// The same by a supervisor that was prepared for it.
+    pub fn start_by(
+        &self,
+        supervisor: task::Waiting,
+        container: &Container,
+        options: StartOptions,
+    ) -> Result<Launched, Error> {
         let _lock = self.lock(container)?;
         match &self.find(&container.record.id)?.status {
             Status::Created { .. } | Status::Exited(_) => {}
@@ -53,7 +63,7 @@ impl Store {
             wasm: prepared.program.as_ref().map(AsFd::as_fd),
             sockets: sockets.iter().map(AsFd::as_fd).collect(),
         };
-        let launched = task::launch(&orders, &files);
+        let launched = supervisor.launch(&orders, &files);
         launched.map_err(|source| Error::Start { name: container.name.clone(), source })
     }
 

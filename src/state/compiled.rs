@@ -14,7 +14,7 @@ impl Compiled<'_> {
     pub fn note(&self, code: &str, image: &str) -> Result<()> {
         let intent = "note whose compiled code it is";
         let known = "SELECT EXISTS (SELECT 1 FROM compiled WHERE code = ?1 AND image = ?2)";
-        let known = self.db.lock().query_row(known, [code, image], |row| row.get(0)).map_err(failed(intent))?;
+        let known = self.db.lock()?.query_row(known, [code, image], |row| row.get(0)).map_err(failed(intent))?;
         if known {
             return Ok(());
         }

@@ -3,13 +3,16 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use serde::{Deserialize, Serialize};
+
+use super::fleeting::Fleeting;
 use super::{Db, Error, Result, failed};
 
 /// How many ids an ambiguous prefix's error lists.
 const LISTED_MATCHES: u32 = 10;
 
 /// One container, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerRow {
     /// The full id.
     pub id: String,
@@ -30,6 +33,7 @@ impl Containers<'_> {
     /// Adds a container; fails if its name or id is taken.
     pub fn insert(&self, row: &ContainerRow) -> Result<()> {
         let intent = "add a container";
+        refuse_fleeting_name(self.db, &row.name)?;
         self.db.write(intent, |tx| {
             refuse_taken_name(tx, &row.name)?;
             if by_id(tx, &row.id).map_err(failed(intent))?.is_some() {
@@ -41,22 +45,45 @@ impl Containers<'_> {
         })
     }
 
+    /// Adds a container that is there only until it is removed at its end, without opening the database. Its name was
+    /// made up: that it is unique is likely, and not looked at.
+    pub fn insert_fleeting(&self, row: &ContainerRow) -> Result<()> {
+        Fleeting::of(self.db).put(row)
+    }
+
+    /// Whether [`Self::insert_fleeting`] added the container of this full id.
+    pub fn is_fleeting(&self, id: &str) -> Result<bool> {
+        Ok(Fleeting::of(self.db).get(id)?.is_some())
+    }
+
     /// The container of this full id.
     pub fn get(&self, id: &str) -> Result<Option<ContainerRow>> {
-        by_id(&self.db.lock(), id).map_err(failed("read a container"))
+        match Fleeting::of(self.db).get(id)? {
+            Some(row) => Ok(Some(row)),
+            None => by_id(&*self.db.lock()?, id).map_err(failed("read a container")),
+        }
     }
 
     /// The container of this full id, else of this name, else the only one whose id begins so.
     pub fn find(&self, name_or_id_prefix: &str) -> Result<Option<ContainerRow>> {
         let intent = "find a container";
-        let connection = self.db.lock();
+        if let Some(row) = Fleeting::of(self.db).get(name_or_id_prefix)? {
+            return Ok(Some(row));
+        }
+        let connection = self.db.lock()?;
         if let Some(row) = by_id(&connection, name_or_id_prefix).map_err(failed(intent))? {
             return Ok(Some(row));
         }
         if let Some(row) = by_name(&connection, name_or_id_prefix).map_err(failed(intent))? {
             return Ok(Some(row));
         }
+        let fleeting = Fleeting::of(self.db).list()?;
+        if let Some(row) = fleeting.iter().find(|row| row.name == name_or_id_prefix) {
+            return Ok(Some(row.clone()));
+        }
         let mut rows = by_prefix(&connection, name_or_id_prefix).map_err(failed(intent))?;
+        let begins = |row: &ContainerRow| !name_or_id_prefix.is_empty() && row.id.starts_with(name_or_id_prefix);
+        rows.extend(fleeting.into_iter().filter(begins));
         match rows.len() {
             0 | 1 => Ok(rows.pop()),
             _ => Err(Error::AmbiguousId {
@@ -74,6 +101,11 @@ impl Containers<'_> {
         change: impl FnOnce(String) -> std::result::Result<String, E>,
     ) -> std::result::Result<(), E> {
         let intent = "update a container";
+        let fleeting = Fleeting::of(self.db);
+        if let Some(row) = fleeting.get(id)? {
+            let record_json = change(row.record_json)?;
+            return Ok(fleeting.put(&ContainerRow { record_json, ..row })?);
+        }
         self.db.write(intent, |tx| {
             let row = by_id(tx, id).map_err(failed(intent))?;
             let row = row.ok_or_else(|| Error::NoContainer { id: id.to_owned() })?;
@@ -87,6 +119,12 @@ impl Containers<'_> {
     /// Gives a container another name; fails if that is taken, by itself too.
     pub fn rename(&self, id: &str, new: &str) -> Result<()> {
         let intent = "rename a container";
+        refuse_fleeting_name(self.db, new)?;
+        let fleeting = Fleeting::of(self.db);
+        if let Some(row) = fleeting.get(id)? {
+            refuse_taken_name(&*self.db.lock()?, new)?;
+            return fleeting.put(&ContainerRow { name: new.to_owned(), ..row });
+        }
         self.db.write(intent, |tx| {
             refuse_taken_name(tx, new)?;
             let sql = "UPDATE containers SET name = ?2 WHERE id = ?1";
@@ -100,6 +138,9 @@ impl Containers<'_> {
     /// Removes a container; `false` if there was none.
     pub fn remove(&self, id: &str) -> Result<bool> {
         let intent = "remove a container";
+        if Fleeting::of(self.db).remove(id)? {
+            return Ok(true);
+        }
         self.db.write(intent, |tx| {
             tx.execute("DELETE FROM containers WHERE id = ?1", [id]).map(|n| n > 0).map_err(failed(intent))
         })
@@ -108,7 +149,20 @@ impl Containers<'_> {
     /// All containers, newest first.
     pub fn list(&self) -> Result<Vec<ContainerRow>> {
         let sql = "SELECT id, name, created_unix_ns, record FROM containers ORDER BY created_unix_ns DESC, id";
-        select(&self.db.lock(), sql, []).map_err(failed("list containers"))
+        let mut rows = select(&*self.db.lock()?, sql, []).map_err(failed("list containers"))?;
+        let fleeting = Fleeting::of(self.db).list()?;
+        if !fleeting.is_empty() {
+            rows.extend(fleeting);
+            rows.sort_by(|a, b| (b.created_unix_ns, &a.id).cmp(&(a.created_unix_ns, &b.id)));
+        }
+        Ok(rows)
+    }
+}
+
+fn refuse_fleeting_name(db: &Db, name: &str) -> Result<()> {
+    match Fleeting::of(db).list()?.into_iter().find(|row| row.name == name) {
+        Some(row) => Err(Error::NameTaken { name: name.to_owned(), owner: row.id }),
+        None => Ok(()),
     }
 }
 
@@ -187,6 +241,44 @@ mod tests {
         }
         let error = find("ab").unwrap_err();
         assert!(error.to_string().contains("abc123, abd456"), "{error}");
+    }
+
+    #[test]
+    fn a_fleeting_container_is_one_like_others() {
+        let (dir, db) = db();
+        db.containers().insert(&container("abc1", "kept")).unwrap();
+        let fleeting = ContainerRow { created_unix_ns: 2, ..container("abc2", "brisk_ferry_007") };
+        db.containers().insert_fleeting(&fleeting).unwrap();
+        assert!(db.containers().is_fleeting("abc2").unwrap() && !db.containers().is_fleeting("abc1").unwrap());
+        let ids = || db.containers().list().unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(), ["abc2", "abc1"], "newest first");
+        for text in ["abc2", "brisk_ferry_007"] {
+            assert_eq!(db.containers().find(text).unwrap().as_ref(), Some(&fleeting), "{text}");
+        }
+        assert!(matches!(db.containers().find("abc"), Err(Error::AmbiguousId { .. })));
+        assert!(matches!(db.containers().find("../x"), Ok(None)));
+        let error = db.containers().insert(&container("abc3", "brisk_ferry_007")).unwrap_err();
+        assert!(matches!(error, Error::NameTaken { ref owner, .. } if owner == "abc2"), "{error}");
+        assert!(matches!(db.containers().rename("abc2", "kept"), Err(Error::NameTaken { .. })));
+        db.containers().rename("abc2", "other").unwrap();
+        db.containers().update("abc2", |_| Ok::<_, Error>("1".to_owned())).unwrap();
+        let row = db.containers().get("abc2").unwrap().unwrap();
+        assert_eq!((&*row.name, &*row.record_json), ("other", "1"));
+        // What a power cut left half-written is none.
+        std::fs::write(dir.path().join("db.sqlite.fleeting/abc9"), "{").unwrap();
+        assert_eq!(ids(), ["abc2", "abc1"]);
+        assert!(db.containers().remove("abc2").unwrap() && !db.containers().remove("abc2").unwrap());
+        assert_eq!(ids(), ["abc1"]);
+    }
+
+    #[test]
+    fn a_fleeting_container_needs_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::at(&dir.path().join("db.sqlite"));
+        db.containers().insert_fleeting(&container("abc", "x")).unwrap();
+        assert!(db.containers().find("abc").unwrap().is_some());
+        assert!(db.containers().remove("abc").unwrap());
+        assert!(!dir.path().join("db.sqlite").exists());
     }
 
     #[test]

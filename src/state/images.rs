@@ -2,10 +2,13 @@
 
 use rusqlite::{Connection, Row, params};
 
+use serde::{Deserialize, Serialize};
+
+use super::known::{self, Known};
 use super::{Db, Result, failed};
 
 /// One name's image for one platform, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRow {
     /// The full reference, such as `docker.io/library/alpine:latest`.
     pub name: String,
@@ -51,13 +54,25 @@ impl Images<'_> {
 
     /// The images of this exact name, by platform.
     pub fn named(&self, name: &str) -> Result<Vec<ImageRow>> {
-        named(&self.db.lock(), name).map_err(failed("read an image"))
+        let known = Known::about(self.db, "named", name);
+        if let Some(rows) = known.answer() {
+            return Ok(rows);
+        }
+        let rows = named(&*self.db.lock()?, name).map_err(failed("read an image"))?;
+        known.keep(&rows);
+        Ok(rows)
     }
 
     /// The rows of the image with this config digest.
     pub fn of_config(&self, config: &str) -> Result<Vec<ImageRow>> {
+        let known = Known::about(self.db, "of config", config);
+        if let Some(rows) = known.answer() {
+            return Ok(rows);
+        }
         let sql = format!("SELECT {COLUMNS} FROM images WHERE config = ?1 ORDER BY name, platform");
-        select(&self.db.lock(), &sql, [config]).map_err(failed("read an image"))
+        let rows = select(&*self.db.lock()?, &sql, [config]).map_err(failed("read an image"))?;
+        known.keep(&rows);
+        Ok(rows)
     }
 
     /// The rows whose config's or manifest's digest begins with `prefix`, `sha256:…`.
@@ -67,25 +82,27 @@ impl Images<'_> {
             "SELECT {COLUMNS} FROM images WHERE (config >= ?1 AND config < ?1 || 'g')
              OR (manifest >= ?1 AND manifest < ?1 || 'g') ORDER BY name, platform"
         );
-        select(&self.db.lock(), &sql, [prefix]).map_err(failed("find an image"))
+        select(&*self.db.lock()?, &sql, [prefix]).map_err(failed("find an image"))
     }
 
     /// All rows, newest first.
     pub fn list(&self) -> Result<Vec<ImageRow>> {
         let sql = format!("SELECT {COLUMNS} FROM images ORDER BY pulled_unix_ns DESC, name, platform");
-        select(&self.db.lock(), &sql, []).map_err(failed("list images"))
+        select(&*self.db.lock()?, &sql, []).map_err(failed("list images"))
     }
 
     /// Removes these rows, given by name and platform, all or none. How many there were.
     pub fn remove(&self, keys: &[(&str, &str)]) -> Result<usize> {
         let intent = "remove an image";
-        self.db.write(intent, |tx| {
+        let removed = self.db.write(intent, |tx| {
             let mut delete =
                 tx.prepare_cached("DELETE FROM images WHERE name = ?1 AND platform = ?2").map_err(failed(intent))?;
             keys.iter().try_fold(0, |sum, (name, platform)| {
                 delete.execute([name, platform]).map(|n| sum + n).map_err(failed(intent))
             })
-        })
+        });
+        known::forget(self.db);
+        removed
     }
 }
 

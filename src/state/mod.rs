@@ -11,7 +11,12 @@
 //!   containers     id → name (unique), record
 //!   compiled       (code, image)               whose program a piece of compiled code is
 //! db.sqlite.lock   held only while a schema is made or migrated
+//! db.sqlite.fleeting/<id>     a container that is removed at its end and that nobody named: one file, no transaction
+//! db.sqlite.known/<digest>    what was last answered to a question about images, as long as the database is as it was
 //! ```
+//!
+//! A container that runs for a moment is to cost little more than its program. Opening the database, reading its log and
+//! writing to it twice is the larger part of what such a container costs; the last two kinds of file save it.
 //!
 //! Opening costs one read of the file's header when the schema is current, since every command pays
 //! for it. A database that a newer wherry has migrated is refused, never guessed at.
@@ -22,11 +27,13 @@
 
 mod compiled;
 mod containers;
+mod fleeting;
 mod images;
+mod known;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -82,10 +89,14 @@ const MIGRATIONS: &[&str] = &[
 /// The schema this build makes and reads.
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-/// The database, open. Clones share the connection.
+/// The database, opened when it is first needed. Clones share the connection.
 #[derive(Clone, Debug)]
-pub struct Db {
-    connection: Arc<Mutex<Connection>>,
+pub struct Db(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    connection: OnceLock<Mutex<Connection>>,
 }
 
 /// Why a record could not be read or written.
@@ -125,6 +136,16 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// A file beside the database cannot be read or written.
+    #[error("cannot {intent} {}", path.display())]
+    File {
+        /// What was tried.
+        intent: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A container's name is taken.
     #[error("the container name {name:?} is already in use by container {owner}")]
     NameTaken {
@@ -161,7 +182,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Open { source, .. } => Kind::of_io(source),
+            Self::Open { source, .. } | Self::File { source, .. } => Kind::of_io(source),
             Self::Unusable { source, .. } | Self::Query { source, .. } => kind_of_sqlite(source),
             Self::NewerSchema { .. } => Kind::FailedPrecondition,
             Self::NameTaken { .. } | Self::IdTaken { .. } => Kind::AlreadyExists,
@@ -195,6 +216,24 @@ impl Db {
     /// Opens the database at `path`, making it and its directory if they are not there, and brings
     /// its schema up to date.
     pub fn open(path: &Path) -> Result<Self> {
+        let db = Self::at(path);
+        drop(db.lock()?);
+        Ok(db)
+    }
+
+    /// The database at `path`, which is opened as [`Db::open`] does when something asks for what only it knows.
+    pub fn at(path: &Path) -> Self {
+        Self(Arc::new(Inner { path: path.to_owned(), connection: OnceLock::new() }))
+    }
+
+    /// What is beside the database, under its name with this ending.
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.0.path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    }
+
+    fn connect(path: &Path) -> Result<Connection> {
         let unusable = |source| Error::Unusable { path: path.to_owned(), source };
         let connection = match Connection::open(path) {
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
@@ -209,7 +248,7 @@ impl Db {
             migrate(&mut connection, path)?;
         }
         tune(&connection).map_err(unusable)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(connection)
     }
 
     /// The table of images.
@@ -227,9 +266,16 @@ impl Db {
         Compiled { db: self }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> Result<MutexGuard<'_, Connection>> {
+        let connection = match self.0.connection.get() {
+            Some(connection) => connection,
+            None => {
+                let opened = Self::connect(&self.0.path)?;
+                self.0.connection.get_or_init(|| Mutex::new(opened))
+            }
+        };
         // A panic while the connection was held has rolled its transaction back; the rest is SQLite's.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs `body` in a transaction that owns the write lock from its start, so that it never has to
@@ -239,12 +285,12 @@ impl Db {
         intent: &'static str,
         body: impl FnOnce(&Connection) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        write(&mut self.lock(), intent, body)
+        write(&mut *self.lock()?, intent, body)
     }
 
     /// As [`Db::write`], and the commit is on the disk when it returns.
     fn write_durably<T>(&self, intent: &'static str, body: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let mut connection = self.lock();
+        let mut connection = self.lock()?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed(intent))?;
         let value = write(&mut connection, intent, body);
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed(intent))?;
@@ -326,8 +372,8 @@ mod tests {
             }
         });
         let db = Db::open(&path).unwrap();
-        assert_eq!(schema(&db.lock()).unwrap(), SCHEMA);
-        let mode: String = db.lock().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(schema(&db.lock().unwrap()).unwrap(), SCHEMA);
+        let mode: String = db.lock().unwrap().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
     }
 
@@ -335,7 +381,7 @@ mod tests {
     fn a_newer_schema_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db.sqlite");
-        Db::open(&path).unwrap().lock().pragma_update(None, "user_version", 999).unwrap();
+        Db::open(&path).unwrap().lock().unwrap().pragma_update(None, "user_version", 999).unwrap();
         let error = Db::open(&path).unwrap_err();
         assert!(matches!(error, Error::NewerSchema { found: 999, .. }), "{error}");
         assert_eq!(schema(&Connection::open(&path).unwrap()).unwrap(), 999);
@@ -354,7 +400,7 @@ mod tests {
     fn a_durable_write_leaves_the_connection_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("db.sqlite")).unwrap();
-        let level = || -> i64 { db.lock().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap() };
+        let level = || -> i64 { db.lock().unwrap().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap() };
         let refused: Result<()> = db.write_durably("test", |_| Err(Error::NoContainer { id: "x".to_owned() }));
         assert!(refused.is_err());
         assert_eq!(level(), 1, "1 is NORMAL");

@@ -40,17 +40,21 @@ pub(super) struct Received {
     pub(super) sockets: Vec<OwnedFd>,
 }
 
-/// Makes a supervisor that follows `orders`, and waits until the container runs or cannot.
-pub fn launch(orders: &Orders, files: &Files<'_>) -> Result<Launched, Error> {
+/// A supervisor that has no orders yet. It ends with this process, or when this is dropped.
+pub struct Waiting {
+    socket: UnixStream,
+}
+
+/// Makes a supervisor for the container `id`. It is executed while its orders are still being made.
+pub fn prepare(id: &str) -> Result<Waiting, Error> {
     let failed = |what| move |source| Error::Sys { what, source };
     let (ours, theirs) = UnixStream::pair()
         .map_err(|source| sys::Error { call: "socketpair()".into(), source })
         .map_err(failed("reach the supervisor"))?;
     let binary = sealed_self().map_err(failed("protect our own binary"))?;
-    let name = orders.directory.file_name().unwrap_or_default();
     let spawned = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()))
         .arg0(SUPERVISE)
-        .arg(name)
+        .arg(id)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -60,8 +64,16 @@ pub fn launch(orders: &Orders, files: &Files<'_>) -> Result<Launched, Error> {
     spawned
         .map_err(|source| sys::Error { call: format!("execve({SUPERVISE})"), source })
         .map_err(failed("start the supervisor"))?;
-    send(&ours, orders, files).map_err(failed("give the supervisor its orders"))?;
-    await_start(ours)
+    Ok(Waiting { socket: ours })
+}
+
+impl Waiting {
+    /// Has it follow `orders`, and waits until the container runs or cannot.
+    pub fn launch(self, orders: &Orders, files: &Files<'_>) -> Result<Launched, Error> {
+        let sent = send(&self.socket, orders, files);
+        sent.map_err(|source| Error::Sys { what: "give the supervisor its orders", source })?;
+        await_start(self.socket)
+    }
 }
 
 /// The orders as they are sent: a byte that says which files come with it, a length, the JSON.

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 pub use ask::{execute, look};
 pub use forget::forget;
-pub use launch::{Files, Launched, launch};
+pub use launch::{Files, Launched, Waiting, prepare};
 pub use relay::{Attachment, End, relay, signal};
 use serde::{Deserialize, Serialize};
 pub use state::{Exit, State};
