@@ -157,3 +157,14 @@ fn a_trap_is_part_of_the_end() {
     assert!(attributes["trap"].as_str().unwrap().contains("unreachable"), "{attributes}");
     assert!(wherry.inspect("guest")["State"]["Trap"].as_str().unwrap().contains("unreachable"));
 }
+
+#[test]
+fn what_the_kernel_killed_for_want_of_memory_is_said() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    // A file in memory that is larger than what it may have, written by its first process.
+    let eat = "exec dd if=/dev/zero of=/dev/shm/x bs=1M count=60";
+    wherry.call(["run", "--name", "box", "-m", "24m", &image, "sh", "-c", eat]).expect(137);
+    assert_eq!(wherry.inspect("box")["State"]["OOMKilled"], true);
+    assert_eq!(actions(&all(&wherry, &["container=box"])), ["create", "attach", "start", "oom", "die"]);
+}
