@@ -4,6 +4,7 @@
 #   benches/start.sh [ROUNDS]          after .ci/release; as root, on a machine that does nothing else
 #   WHERRY=/path/to/wherry             another binary than the release
 #   FLOOR=/path/to/wasmtime-floor      another build of benches/wasmtime-floor.rs
+#   WASMTIME=/path/to/wasmtime         wasmtime's own command line, of the same version
 #
 # Podman and crun (apt-get install podman crun) must be made to run where cgroups are "hybrid" and root may not raise limits:
 # - crun refuses a /sys/fs/cgroup that shows v1 and v2 at once, so everything runs in a mount namespace of its own in
@@ -101,6 +102,14 @@ if [ -n "$floor" ]; then
     "$floor" compile "$work/hello.wasm" "$work/hello.cwasm"
     contenders+=(+++ "wasmtime, precompiled" "$floor" run "$work/hello.cwasm")
 fi
+if [ -n "${WASMTIME:-}" ]; then
+    "$WASMTIME" compile -o "$work/cli.cwasm" "$work/hello.wasm"
+    contenders+=(+++ "wasmtime run" "$WASMTIME" run --allow-precompiled "$work/cli.cwasm")
+fi
+# What changed just now is not remembered: let the images and the file settle, and be seen once.
+sleep 3
+wherry run "$work/hello.wasm" >/dev/null
+wherry run --rm "$wasm" >/dev/null
 contenders+=(+++ "wherry run hello.wasm" "${wherry_run[@]}" "$work/hello.wasm"
     +++ "wherry run IMAGE" "${wherry_run[@]}" "$wasm")
 interleave "${contenders[@]}"
