@@ -36,6 +36,9 @@ impl Settings {
         let runtime = || variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |d| d.join("wherry"));
         let standard_run = || if from.privileged { PathBuf::from("/run/wherry") } else { runtime() };
         let run = run.or_else(|| variable("WHERRY_RUN_ROOT")).unwrap_or_else(standard_run);
+        // A container's processes start elsewhere: a path from here would lead them astray.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let (root, run) = (absolute(root), absolute(run));
         let docker_config = variable("DOCKER_CONFIG").or_else(|| Some(home().join(".docker")));
         Self { root, run, docker_config, search_path: (from.variable)("PATH").unwrap_or_default() }
     }

@@ -217,7 +217,8 @@ impl Places {
     pub(super) fn compiled(&self, file: &File, name: &str, limit: &Limit) -> Result<wasm::Compiled, Error> {
         let failed = |source| Error::Wasm { program: name.to_owned(), source };
         let cache = self.cache()?;
-        let identity = wasm::Identity::of(file);
+        // A file is remembered with the code that does not count.
+        let identity = wasm::Identity::of(file).filter(|_| !limit.compile.metered);
         if let Some(identity) = &identity
             && let Some(compiled) = wasm::recall(cache, identity).map_err(failed)?
         {

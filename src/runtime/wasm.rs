@@ -15,6 +15,7 @@ use super::is_privileged;
 use crate::bundle::Bundle;
 use crate::config::{Environment, Settings};
 use crate::engine::linux::entry::Tree;
+use crate::engine::wasm::grant::limit::Compile as Limits;
 use crate::engine::wasm::{self, Compiled, Source};
 use crate::engine::{Engine, grants, is_bind};
 use crate::error::chain;
@@ -39,8 +40,8 @@ pub fn program(bundle: &Bundle) -> Result<Option<Compiled>, Error> {
         Engine::Linux => Ok(None),
         Engine::Wasm => {
             // Before anything is made: what cannot be meant is not run.
-            grants(spec)?;
-            compile(entry.file, name).map(Some)
+            let limits = grants(spec)?.grants.limit.compile;
+            compile(entry.file, name, &limits).map(Some)
         }
     }
 }
@@ -64,24 +65,24 @@ fn refuse_function(tree: &Tree<'_>, name: &str, cwd: &Path) -> Result<Option<Com
 }
 
 /// The compiled form of the program in `file`, which is `name`.
-fn compile(file: File, name: &str) -> Result<Compiled, Error> {
+fn compile(file: File, name: &str, limits: &Limits) -> Result<Compiled, Error> {
     let failed = |source| Error::Wasm { program: name.to_owned(), source };
     let source = Source::read(file).map_err(failed)?;
     let environment = Environment { variable: |name| std::env::var_os(name), privileged: is_privileged() };
     let above = Settings::new(None, None, &environment).root.join("cache");
     let made = named(std::fs::create_dir_all(&above), || format!("mkdir({above:?})"));
     made.map_err(Error::sys("make the cache of compiled code"))?;
-    compile_apart(&above.join("wasm"), &source, name)
+    compile_apart(&above.join("wasm"), &source, name, limits)
 }
 
 /// Compiles in a child, or finds there what was compiled before. An engine for compiling leaves threads behind, and
 /// handlers of signals that it believes to be in place: neither may be in a process that is going to be cloned.
-fn compile_apart(cache: &Path, source: &Source, name: &str) -> Result<Compiled, Error> {
+fn compile_apart(cache: &Path, source: &Source, name: &str, limits: &Limits) -> Result<Compiled, Error> {
     let failed = || Error::sys("compile the WebAssembly program");
     let (ours, theirs) = socket::packet_pair().map_err(failed())?;
     let child = process::clone(0, None, || {
         process::close_in_child(ours.as_fd());
-        let sent = match wasm::compile(cache, source, &Default::default()) {
+        let sent = match wasm::compile(cache, source, limits) {
             Ok(compiled) => socket::send_with_fds(&theirs, b"compiled", &[compiled.as_fd()]),
             Err(error) => {
                 let text = chain(&error);

@@ -127,6 +127,7 @@ fn every_limit_that_is_crossed_is_named() {
             &[],
         ),
         ("time", &["--timeout", "300ms"], start("(loop $more (br $more))"), 124, &["longer than 300ms", "--timeout"]),
+        ("instructions", &["--fuel", "100000"], start("(loop $more (br $more))"), 134, &["fuel"]),
         (
             "time to compile",
             &["--compile-timeout", "50ms"],
@@ -146,6 +147,7 @@ fn every_limit_that_is_crossed_is_named() {
     assert!(wrong.is_empty(), "{wrong}");
     // What has no meaning for a guest is accepted, and what cannot be meant is refused before anything is made.
     run(&wherry, &["--pids-limit", "1", "--cpus", "0.5", "--cpu-shares", "512"], &nothing).expect(0);
+    run(&wherry, &["--fuel", "100000"], &nothing).expect(0);
     for flags in [["-m", "1m"], ["--cpus", "0"], ["--timeout", "0"], ["--compile-memory", "1m"]] {
         run(&wherry, &flags, &nothing).expect(125).complains(&[flags[0].trim_start_matches('-')]);
     }

@@ -74,12 +74,10 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
     let program = open(context, &image, command.first().ok_or(Error::NoCommand)?)?;
     let cache = context.host()?.settings().root.join("cache/wasm");
     let source = wasm::Source::read(program)?;
-    let compiled = match wasm::lookup(&cache, &source)? {
-        Some(compiled) => compiled,
-        None => wasm::compile(&cache, &source, &Default::default())?,
-    };
-    let env = image.config().config.env.iter().chain(&args.env);
     let annotations = args.grants.annotations(&[], &[]);
+    let grants = Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
+    let compiled = wasm::compile(&cache, &source, &grants.limit.compile)?;
+    let env = image.config().config.env.iter().chain(&args.env);
     let mut invocation = Invocation {
         args: command,
         env: env.filter_map(|v| v.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
@@ -87,7 +85,7 @@ fn start(args: &Args, context: &Context) -> Result<u8, Box<dyn Failure>> {
         limits: Limits::default(),
         names: wasm::Names::default(),
         listeners: Vec::new(),
-        grants: Grants::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
+        grants,
     };
     invocation.read_names()?;
     let program = wasm::load(compiled)?;

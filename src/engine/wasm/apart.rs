@@ -42,6 +42,9 @@ const MAX_LAST_WORDS: u64 = 4 << 10;
 const CODE: u8 = 0;
 const REFUSAL: u8 = 1;
 
+/// The argument that says that the program's instructions are to be counted.
+const METERED: &str = "metered";
+
 /// The exit code of a compiler that was not walled in.
 const UNPREPARED: u8 = 3;
 
@@ -82,6 +85,7 @@ fn start(input: File, output: &File, limits: &Compile) -> sys::Result<Child> {
     let started = Command::new("/proc/self/exe")
         .arg0(COMPILE)
         .args([limits.memory.to_string(), processor.to_string()])
+        .args(limits.metered.then_some(METERED))
         .env_clear()
         // It will not be able to ask.
         .env("RAYON_NUM_THREADS", threads.to_string())
@@ -185,13 +189,14 @@ fn memory(name: &str) -> sys::Result<File> {
 }
 
 /// The whole life of the compiler, which was started with these arguments: its exit code.
-pub fn stage(arguments: impl Iterator<Item = String>) -> u8 {
-    if let Err(words) = wall_in(arguments) {
+pub fn stage(mut arguments: impl Iterator<Item = String>) -> u8 {
+    if let Err(words) = wall_in(arguments.by_ref().take(2)) {
         // It is read by who started us.
         write!(std::io::stderr(), "{words}").ok();
         return UNPREPARED;
     }
-    let code = Source::read(std::io::stdin().lock()).and_then(|source| produce(&source));
+    let metered = arguments.next().is_some_and(|word| word == METERED);
+    let code = Source::read(std::io::stdin().lock()).and_then(|source| produce(&source, metered));
     let mut output = std::io::stdout().lock();
     let written = match code {
         Ok(code) => output.write_all(&[CODE]).and_then(|()| output.write_all(&code)),
@@ -230,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_ended_a_compiler_is_named() {
-        let limits = Compile { timeout: Duration::from_secs(7), memory: 64 << 20 };
+        let limits = Compile { timeout: Duration::from_secs(7), memory: 64 << 20, metered: false };
         let named = |status: i32, said: &str| what_ended(ExitStatus::from_raw(status), said, &limits).to_string();
         assert!(named(6, "memory allocation of 33554432 bytes failed").contains("more memory than 64m"));
         assert!(named(24, "").contains("longer than 7s"));

@@ -65,7 +65,7 @@ impl Compiled {
 
     /// Whether it is an HTTP server.
     pub fn serves(&self) -> bool {
-        self.purpose != Purpose::Command
+        self.purpose.serves()
     }
 
     /// The open file, to hand to the process that will [`load`](super::load) it.
@@ -215,10 +215,12 @@ impl Trailer {
 
     fn to_bytes(&self) -> Vec<u8> {
         let kind: u32 = match (self.kind, self.purpose) {
+            (Kind::Module, Purpose::Metered) => 5,
             (Kind::Module, _) => 1,
             (Kind::Component, Purpose::Command) => 2,
             (Kind::Component, Purpose::Server2) => 3,
             (Kind::Component, Purpose::Server3) => 4,
+            (Kind::Component, Purpose::Metered) => 6,
         };
         let mut bytes = Vec::with_capacity(TRAILER);
         bytes.extend(MAGIC);
@@ -239,6 +241,8 @@ impl Trailer {
             2 => (Kind::Component, Purpose::Command),
             3 => (Kind::Component, Purpose::Server2),
             4 => (Kind::Component, Purpose::Server3),
+            5 => (Kind::Module, Purpose::Metered),
+            6 => (Kind::Component, Purpose::Metered),
             _ => return None,
         };
         let (crc, length) = (u32::from_le_bytes(*crc), u64::from_le_bytes(*length));

@@ -26,7 +26,7 @@ pub fn remember(cache: &Path, file: &Identity, compiled: &Compiled) -> Result<()
 
 /// The compiled code of `source`, from `cache` if it is there.
 pub fn lookup(cache: &Path, source: &Source) -> Result<Option<Compiled>, Error> {
-    let engine = compiler(offer::purpose(source))?;
+    let engine = compiler(offer::purpose(source, false))?;
     Cache::open(cache)?.get(&Key::new(source, &fingerprint(engine)))
 }
 
@@ -36,20 +36,24 @@ pub fn lookup(cache: &Path, source: &Source) -> Result<Option<Compiled>, Error> 
 /// Compiling takes as long and as much memory as the bytes ask for: on Linux another process does it, within `limits`,
 /// of which nothing is left when this returns. Our binary has to be one that knows the stage [`COMPILE`](super::COMPILE).
 pub fn compile(cache: &Path, source: &Source, limits: &limit::Compile) -> Result<Compiled, Error> {
-    keep(cache, source, |source| apart::compile(source, limits))
+    keep(cache, source, limits.metered, |source| apart::compile(source, limits))
 }
 
 /// The same in this very process, where nothing limits it: for tests, and for who compiles what is their own.
 pub fn compile_here(cache: &Path, source: &Source) -> Result<Compiled, Error> {
-    keep(cache, source, produce)
+    keep(cache, source, false, |source| produce(source, false))
 }
 
 fn keep(
     cache: &Path,
     source: &Source,
+    metered: bool,
     produce: impl FnOnce(&Source) -> Result<Vec<u8>, Error>,
 ) -> Result<Compiled, Error> {
-    let purpose = offer::purpose(source);
+    let purpose = offer::purpose(source, metered);
+    if metered && purpose.serves() {
+        return Err(Error::MeteredServer);
+    }
     let engine = compiler(purpose)?;
     let cache = Cache::open(cache)?;
     let key = Key::new(source, &fingerprint(engine));
@@ -60,8 +64,8 @@ fn keep(
 }
 
 /// The code of `source`, compiled here and now.
-pub(super) fn produce(source: &Source) -> Result<Vec<u8>, Error> {
-    let engine = compiler(offer::purpose(source))?;
+pub(super) fn produce(source: &Source, metered: bool) -> Result<Vec<u8>, Error> {
+    let engine = compiler(offer::purpose(source, metered))?;
     match source.kind {
         Kind::Module => module(engine, &source.bytes),
         Kind::Component => component(engine, &source.bytes),
@@ -92,7 +96,7 @@ fn component(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
 mod apart {
     use super::{Error, Source, limit, produce};
 
-    pub fn compile(source: &Source, _limits: &limit::Compile) -> Result<Vec<u8>, Error> {
-        produce(source)
+    pub fn compile(source: &Source, limits: &limit::Compile) -> Result<Vec<u8>, Error> {
+        produce(source, limits.metered)
     }
 }

@@ -113,6 +113,12 @@ pub enum Error {
         /// The limit that was crossed.
         limit: usize,
     },
+    /// A server whose instructions were to be counted.
+    #[error("the instructions of an HTTP server are not counted (--fuel)")]
+    MeteredServer,
+    /// Code that does not count, for a program that is to be held to a number.
+    #[error("the program was compiled without counting its instructions (--fuel)")]
+    Unmetered,
     /// Compiling took too long.
     #[error("compiling the program took longer than {limit:?} (--compile-timeout)")]
     CompileTime {
@@ -238,6 +244,8 @@ impl Failure for Error {
             Self::Compiler { .. } => FailureKind::InvalidArgument,
             Self::Start { source } => source.kind(),
             Self::NotWasm { .. } | Self::Invalid { .. } | Self::CoreDump { .. } => FailureKind::InvalidArgument,
+            Self::MeteredServer => FailureKind::Unsupported,
+            Self::Unmetered => FailureKind::FailedPrecondition,
             Self::Precompiled => FailureKind::PermissionDenied,
             Self::MissingImports { .. } | Self::MismatchedImport { .. } | Self::NotCommand { .. } => {
                 FailureKind::Unsupported
@@ -257,6 +265,7 @@ impl Failure for Error {
             Self::NotWasm { found } if found == sniff::TEXT => {
                 Some("assemble it first, for example with `wasm-tools parse`".into())
             }
+            Self::MeteredServer => Some("each of its requests is limited by its time: --request-timeout".into()),
             Self::Precompiled => Some("use the .wasm that it was compiled from; compiled code is cached here".into()),
             Self::MissingImports { imports } => offer::hint(imports),
             Self::NotCommand { .. } => Some(

@@ -25,6 +25,7 @@ use crate::sys::wasm_code;
 #[derive(Clone)]
 pub struct Program {
     pub(super) loaded: Loaded,
+    purpose: Purpose,
     pub(super) board: Board,
 }
 
@@ -103,7 +104,8 @@ impl Program {
 /// numbers is seeded from `/dev/random`, which it opens at its first use and keeps.
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
     drop(wasmtime_wasi::WasiCtxBuilder::new());
-    let engine = settings::runner(compiled.purpose)?;
+    let purpose = compiled.purpose;
+    let engine = settings::runner(purpose)?;
     let failed = |error| Error::Load { source: cause(error) };
     let board = compiled.board;
     let loaded = match compiled.kind {
@@ -113,7 +115,7 @@ pub fn load(compiled: Compiled) -> Result<Program, Error> {
             link_component(offer::role(&component)?, &component)
         }
     };
-    loaded.map(|loaded| Program { loaded, board }).map_err(failed)
+    loaded.map(|loaded| Program { loaded, purpose, board }).map_err(failed)
 }
 
 fn link_module(module: &Module) -> wasmtime::Result<Loaded> {
@@ -167,8 +169,9 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
     // An event loop without worker threads: timers, and a watch on standard input if asked for.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
     let host = Host::new(&invocation, stdio.into(), program.board.clone())?;
-    let mut store = Store::new(settings::runner(Purpose::Command)?, host);
+    let mut store = Store::new(settings::runner(program.purpose)?, host);
     store.limiter(|host| &mut host.limits);
+    fill(&mut store, program.purpose, invocation.grants.limit.fuel)?;
     store.set_hostcall_fuel(invocation.grants.limit.host_copy);
     let ended = runtime.block_on(async {
         match program.loaded {
@@ -184,6 +187,17 @@ pub fn run_with(program: Program, invocation: Invocation, stdio: Stdio) -> Resul
             tell(&error, dumps.as_ref(), &mut store, stderr);
             Ok(TRAP_EXIT_CODE)
         }
+    }
+}
+
+/// Gives a metered program the instructions that it may execute. No other can be held to a number.
+fn fill(store: &mut Store<Host>, purpose: Purpose, fuel: Option<u64>) -> Result<(), Error> {
+    match (purpose, fuel) {
+        (Purpose::Metered, fuel) => {
+            store.set_fuel(fuel.unwrap_or(u64::MAX)).map_err(|error| Error::Engine { source: cause(error) })
+        }
+        (_, Some(_)) => Err(Error::Unmetered),
+        (_, None) => Ok(()),
     }
 }
 

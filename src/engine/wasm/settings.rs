@@ -23,6 +23,8 @@ const STACK: usize = MAX_WASM_STACK + (1 << 20);
 pub(super) enum Purpose {
     /// It runs once, alone in its process: ending the process ends it.
     Command,
+    /// The same, with its instructions counted.
+    Metered,
     /// It answers HTTP requests of WASI 0.2, each in an instance, many at a time in one process.
     Server2,
     /// The same, of WASI 0.3.
@@ -30,7 +32,14 @@ pub(super) enum Purpose {
 }
 
 /// How many purposes there are.
-const PURPOSES: usize = 3;
+const PURPOSES: usize = 4;
+
+impl Purpose {
+    /// Whether it is an HTTP server.
+    pub(super) fn serves(self) -> bool {
+        matches!(self, Self::Server2 | Self::Server3)
+    }
+}
 
 /// The engine that compiles, made at its first use.
 pub(super) fn compiler(purpose: Purpose) -> Result<&'static Engine, Error> {
@@ -51,7 +60,7 @@ pub(super) fn runner(purpose: Purpose) -> Result<&'static Engine, Error> {
         let mut config = config(purpose);
         // A trap notes what a core dump is made of, which costs nothing before it.
         config.enable_compiler(false).coredump_on_trap(true);
-        if purpose != Purpose::Command {
+        if purpose.serves() {
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
         }
         config
@@ -122,7 +131,9 @@ fn config(purpose: Purpose) -> Config {
         .wasm_component_model_async(purpose != Purpose::Server2)
         // A request that takes too long is ended, and one that computes for long lets others have their turn; a
         // command has its process to itself.
-        .epoch_interruption(purpose != Purpose::Command);
+        .epoch_interruption(purpose.serves())
+        // Counting costs some instructions in each block, so it is only there for who asked for it.
+        .consume_fuel(purpose == Purpose::Metered);
     config
 }
 

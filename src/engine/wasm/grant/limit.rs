@@ -9,6 +9,7 @@ use super::{Set, Word};
 
 /// The words of this group.
 pub(super) const WORDS: &[Word] = &[
+    Word { name: "fuel", value: "N", opens: "Instructions that the program may execute, about; it is then broken off" },
     Word { name: "timeout", value: "DURATION", opens: "Time that the program may take; it then ends with 124" },
     Word { name: "max-memories", value: "N", opens: "Linear memories of a program (default 100)" },
     Word { name: "max-tables", value: "N", opens: "Tables of a program (default 1000)" },
@@ -43,6 +44,8 @@ pub(super) const WORDS: &[Word] = &[
 pub struct Limit {
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// How many instructions it may execute, as the engine counts them; they are counted only if this is asked for.
+    pub fuel: Option<u64>,
     /// Its linear memories. Each reserves 4 GiB of addresses, of which there are 2^47.
     pub memories: usize,
     /// Its tables: a component has a few for each of the modules in it.
@@ -71,12 +74,14 @@ pub struct Compile {
     pub timeout: Duration,
     /// The memory of the compiling process.
     pub memory: u64,
+    /// Whether the code is to count the program's instructions.
+    pub metered: bool,
 }
 
 impl Default for Compile {
     /// Ten times what CPython with its standard library takes: 26 MB of WebAssembly.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), memory: 4 << 30 }
+        Self { timeout: Duration::from_secs(300), memory: 4 << 30, metered: false }
     }
 }
 
@@ -84,6 +89,7 @@ impl Default for Limit {
     fn default() -> Self {
         Self {
             timeout: None,
+            fuel: None,
             memories: 100,
             tables: 1_000,
             table_elements: 10_000_000,
@@ -105,6 +111,10 @@ impl Limit {
     pub(super) fn set(&mut self, name: &str, value: &str) -> Set {
         match name {
             "timeout" => self.timeout = Some(nonzero(time(value)?)?),
+            "fuel" => {
+                self.fuel = Some(number(value)?);
+                self.compile.metered = true;
+            }
             "max-memories" => self.memories = fit(number(value)?)?,
             "max-tables" => self.tables = fit(number(value)?)?,
             "max-table-elements" => self.table_elements = fit(number(value)?)?,

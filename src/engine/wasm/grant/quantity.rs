@@ -37,7 +37,7 @@ pub fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "it is not a whole number".to_owned())
 }
 
-/// A number of bytes in its largest whole unit, as [`bytes`] reads it.
+/// A number of bytes in its largest whole unit, as [`bytes()`] reads it.
 pub fn shown(bytes: u64) -> String {
     let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
     let whole = units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);

@@ -163,11 +163,12 @@ pub(super) fn role(component: &Component) -> Result<Role, Error> {
     role_of(&exports)
 }
 
-/// What a program is for, by what it imports and exports. A component that cannot be read is a command: the compiler
-/// says what is wrong with it.
-pub(super) fn purpose(source: &Source) -> Purpose {
+/// What a program is for, by what it imports and exports, and whether it is to be metered. A component that cannot be
+/// read is a command: the compiler says what is wrong with it. A server is never metered.
+pub(super) fn purpose(source: &Source, metered: bool) -> Purpose {
+    let command = if metered { Purpose::Metered } else { Purpose::Command };
     let named = match source.kind {
-        Kind::Module => return Purpose::Command,
+        Kind::Module => return command,
         Kind::Component => names::of(&source.bytes).unwrap_or_default(),
     };
     let exports: Vec<&str> = named.exports.iter().map(String::as_str).collect();
@@ -175,7 +176,7 @@ pub(super) fn purpose(source: &Source) -> Purpose {
     match role_of(&exports) {
         Ok(Role::Server2) if !asynchronous => Purpose::Server2,
         Ok(Role::Server2 | Role::Server3) => Purpose::Server3,
-        _ => Purpose::Command,
+        _ => command,
     }
 }
 
