@@ -226,6 +226,8 @@ fn wall_in(arguments: impl Iterator<Item = String>) -> Result<(), String> {
         let set = rustix::process::setrlimit(resource, limit);
         named(set, || format!("setrlimit({resource:?})")).map_err(|error| said(&error))?;
     }
+    // As for `load`: a static binary's generator of random numbers has to be seeded while there are files.
+    drop(wasmtime_wasi::WasiCtxBuilder::new());
     wall::around_compiler().map_err(|error| said(&error))
 }
 
