@@ -57,21 +57,24 @@ pub struct Create {
     pub host_config: HostConfig,
 }
 
+/// How many names are made up before it is said that all are taken. With a thousand containers one in a thousand is.
+const NAMES_TRIED: u32 = 10;
+
 impl Store {
     /// Makes a container of `image`, whose layers `chain` are unpacked.
     pub fn create(&self, create: Create, image: &Image, chain: &Chain) -> Result<Container, Error> {
-        let name = create.name.as_deref().map(name::check).transpose()?.unwrap_or_else(name::generated);
+        let typed = create.name.as_deref().map(name::check).transpose()?;
         let id = create.id.clone().unwrap_or_else(new_id);
         let directory = self.directory_of(&id);
         io("create", &self.places.containers, std::fs::create_dir_all(&self.places.containers))?;
         let _creating = self.hold_directories()?;
         io("create", &directory, private_directory(&directory))?;
-        let made = self.fill(create, image, chain, &id, &directory, &name);
+        let made = self.fill(create, image, chain, &id, &directory, typed);
         if made.is_err() {
             // The error that matters is the one at hand; what stays is swept later.
             tolerate(std::fs::remove_dir_all(&directory));
         }
-        let (record, prepared) = made?;
+        let (record, name, prepared) = made?;
         let prepared = Some(Arc::new(prepared));
         let container = Container { record, name, status: Status::Created { failure: None }, directory, prepared };
         self.note("create", container.actor());
@@ -85,8 +88,8 @@ impl Store {
         chain: &Chain,
         id: &str,
         directory: &Path,
-        name: &str,
-    ) -> Result<(Record, Prepared), Error> {
+        typed: Option<String>,
+    ) -> Result<(Record, String, Prepared), Error> {
         let config = config(&create, image, id);
         let Found { engine, rootfs, root, entry } = self.find_program(image, chain, directory, &config)?;
         granted::settle(&mut create.host_config, engine)?;
@@ -118,13 +121,25 @@ impl Store {
             layers: chain.ids().to_vec(),
         };
         publish::check(&record.host_config, &record.config, engine, serves, &record.image)?;
-        let (row, containers) = (record.row(name), self.db.containers());
-        let inserted = if create.fleeting { containers.insert_fleeting(&row) } else { containers.insert(&row) };
-        inserted.map_err(|error| match error {
-            crate::state::Error::NameTaken { name, owner } => Error::NameTaken { name, owner },
-            other => other.into(),
-        })?;
-        Ok((record, Prepared { root, program: program.map(|program| program.into_file().into()) }))
+        let name = self.insert(&record, typed, create.fleeting)?;
+        Ok((record, name, Prepared { root, program: program.map(|program| program.into_file().into()) }))
+    }
+
+    /// Writes the record down under the name that was typed, or one that nobody has.
+    fn insert(&self, record: &Record, typed: Option<String>, fleeting: bool) -> Result<String, Error> {
+        let containers = self.db.containers();
+        let mut tries = if typed.is_some() { 1 } else { NAMES_TRIED };
+        loop {
+            let name = typed.clone().unwrap_or_else(name::generated);
+            let row = record.row(&name);
+            tries -= 1;
+            match if fleeting { containers.insert_fleeting(&row) } else { containers.insert(&row) } {
+                Ok(()) => return Ok(name),
+                Err(crate::state::Error::NameTaken { .. }) if tries > 0 => {}
+                Err(crate::state::Error::NameTaken { name, owner }) => return Err(Error::NameTaken { name, owner }),
+                Err(other) => return Err(other.into()),
+            }
+        }
     }
 
     /// Makes the root filesystem, and finds out by the program in it which engine is needed. What a Wasm program has
