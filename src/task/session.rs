@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::streams::{Heard, Input, Outputs, Plumbing, hear, waits};
+use super::streams::{Heard, Input, Outputs, Plumbing, hear, obey, waits};
 use super::wire::{self, Kind};
 use super::{Error, Execution, StartFailure};
 use crate::bundle::Bundle;
@@ -19,8 +19,8 @@ use crate::error::tolerate;
 use crate::log::Stream;
 use crate::oci::CAPABILITIES;
 use crate::oci::runtime::{Capabilities, LinuxCapabilitiesBuilder, Process, Spec, UserBuilder};
+use crate::sys;
 use crate::sys::process::{self, Identity};
-use crate::sys::{self, pty};
 
 /// The exit status that stands for a program that could not be executed, where its failure names none.
 const CANNOT_EXECUTE: u8 = 126;
@@ -122,25 +122,7 @@ impl Session {
 
     /// Does what its client asks for.
     pub fn obey(&mut self, kind: Kind, payload: &[u8]) {
-        match (kind, payload) {
-            (Kind::Stdin, bytes) => {
-                if let Some(input) = &mut self.input {
-                    input.push(bytes);
-                }
-            }
-            (Kind::StdinEnd, _) => self.end_input(),
-            (Kind::Resize, &[r0, r1, c0, c1]) => {
-                let size = pty::Size { rows: u16::from_be_bytes([r0, r1]), columns: u16::from_be_bytes([c0, c1]) };
-                if let Some(console) = &self.running.console {
-                    tolerate(pty::set_size(console, size));
-                }
-            }
-            // It fails only when the program has ended, which the client hears next.
-            (Kind::Signal, &[number]) => {
-                tolerate(process::signal(self.running.child.pidfd.as_fd(), number.into()));
-            }
-            _ => {}
-        }
+        obey(&self.running, &mut self.input, kind, payload);
     }
 
     /// Nobody will write to it any more.

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::wire;
+use super::wire::{self, Kind};
 use crate::engine::linux::{Running, Stdio};
+use crate::error::tolerate;
 use crate::log::Stream;
-use crate::sys::{self, pty};
+use crate::sys::{self, process, pty};
 
 /// Where the program's output is read, by stream.
 pub(super) type Outputs = Vec<(Stream, OwnedFd)>;
@@ -65,6 +66,28 @@ impl Outer {
             (Self::Terminal { .. }, None) => sys::named(Err(Errno::NOTTY), || "the init stage sent no terminal".into()),
         }
     }
+}
+
+/// Does what a client asks of the program that runs, and of its input. The signal, if it was one.
+pub(super) fn obey(running: &Running, input: &mut Option<Input>, kind: Kind, payload: &[u8]) -> Option<u8> {
+    match (kind, payload, input) {
+        (Kind::Stdin, bytes, Some(input)) => input.push(bytes),
+        (Kind::StdinEnd, _, Some(input)) => input.end(),
+        (Kind::Resize, &[r0, r1, c0, c1], _) => {
+            let size = pty::Size { rows: u16::from_be_bytes([r0, r1]), columns: u16::from_be_bytes([c0, c1]) };
+            // A program without a terminal has no size, and one that has ended needs none.
+            if let Some(console) = &running.console {
+                tolerate(pty::set_size(console, size));
+            }
+        }
+        (Kind::Signal, &[number], _) => {
+            // It fails only when the program has ended, which the client hears next.
+            tolerate(process::signal(running.child.pidfd.as_fd(), number.into()));
+            return Some(number);
+        }
+        _ => {}
+    }
+    None
 }
 
 fn nonblocking(fd: BorrowedFd<'_>) -> sys::Result<()> {

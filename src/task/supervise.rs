@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::session::Session;
-use super::streams::{Heard, Input, Outputs, Plumbing, hear, waits};
+use super::streams::{Heard, Input, Outputs, Plumbing, hear, obey, waits};
 use super::wire::{self, Kind, Parsed};
 use super::{Error, Execution, Exit, Orders, StartFailure, State, launch, state};
 use crate::bundle::Bundle;
@@ -29,7 +29,7 @@ use crate::error::{Failure, chain, tolerate};
 use crate::event::{Actor, Event, Journal, Type};
 use crate::log::{Stream, Writer};
 use crate::sys::process::{self, Identity};
-use crate::sys::{self, pty, socket};
+use crate::sys::{self, socket};
 
 /// How far a client may lag behind before the container has to wait for it.
 const MAX_BACKLOG: usize = 256 << 10;
@@ -389,32 +389,11 @@ impl Task {
                 wire::put(&mut client.outgoing, Kind::Page, &self.board.bytes().unwrap_or_default());
             }
             (kind, payload, Some(session)) => session.obey(kind, payload),
-            (kind, payload, None) => self.obey_for_init(kind, payload),
-        }
-    }
-
-    /// Does what is asked for of the container's own program.
-    fn obey_for_init(&mut self, kind: Kind, payload: &[u8]) {
-        match (kind, payload) {
-            (Kind::Stdin, bytes) => {
-                if let Some(input) = &mut self.input {
-                    input.push(bytes);
+            (kind, payload, None) => {
+                if let Some(signal) = obey(&self.running, &mut self.input, kind, payload) {
+                    self.note("kill", self.actor.clone().with("signal", signal));
                 }
             }
-            (Kind::StdinEnd, _) => self.end_input(),
-            (Kind::Resize, &[r0, r1, c0, c1]) => {
-                let size = pty::Size { rows: u16::from_be_bytes([r0, r1]), columns: u16::from_be_bytes([c0, c1]) };
-                // A container without a terminal has no size, and one that has ended needs none.
-                if let Some(console) = &self.running.console {
-                    tolerate(pty::set_size(console, size));
-                }
-            }
-            (Kind::Signal, &[number]) => {
-                // It fails only when the program has ended, which the client hears next.
-                tolerate(process::signal(self.running.child.pidfd.as_fd(), number.into()));
-                self.note("kill", self.actor.clone().with("signal", number));
-            }
-            _ => {}
         }
     }
 

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::produce;
 use super::grant::limit::Compile;
+use super::program::seed_random;
 use super::{Error, MAX_CAUSE, Source, shown};
 use crate::engine::linux::wall;
 use crate::error::chain;
@@ -226,8 +227,7 @@ fn wall_in(arguments: impl Iterator<Item = String>) -> Result<(), String> {
         let set = rustix::process::setrlimit(resource, limit);
         named(set, || format!("setrlimit({resource:?})")).map_err(|error| said(&error))?;
     }
-    // As for `load`: a static binary's generator of random numbers has to be seeded while there are files.
-    drop(wasmtime_wasi::WasiCtxBuilder::new());
+    seed_random();
     wall::around_compiler().map_err(|error| said(&error))
 }
 

@@ -164,7 +164,8 @@ impl Host {
         http.set_field_size_limit(limit.fields);
         let outgoing = Outgoing::new(access.clone());
         let calls = Calls::new(board);
-        Ok(Self { wasi, limits, calls, http, outgoing, access, clock, config, stores, ..Self::default() })
+        let tls = tls::context();
+        Ok(Self { wasi, limits, access, calls, clock, config, stores, http, outgoing, tls })
     }
 
     /// The clock that is the same at every run, if the program is to have that.

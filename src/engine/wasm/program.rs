@@ -98,12 +98,17 @@ impl Program {
     }
 }
 
+/// Seeds the generator of random numbers, which everything that is made for a program has one of. To be called before
+/// this process is denied its files: in a static binary that opens `/dev/random`, and keeps it.
+pub(super) fn seed_random() {
+    drop(wasmtime_wasi::WasiCtxBuilder::new());
+}
+
 /// Maps compiled code into this process. Needs no path of its own, so it works inside of a container too.
 ///
-/// Whoever is going to deny this process its files calls this first: in a static binary the generator of random
-/// numbers is seeded from `/dev/random`, which it opens at its first use and keeps.
+/// Whoever is going to deny this process its files calls this first, for its random numbers are seeded here.
 pub fn load(compiled: Compiled) -> Result<Program, Error> {
-    drop(wasmtime_wasi::WasiCtxBuilder::new());
+    seed_random();
     let purpose = compiled.purpose;
     let engine = settings::runner(purpose)?;
     let failed = |error| Error::Load { source: cause(error) };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Set, Word};
+use super::{Set, Word, quantity};
 use crate::engine::wasm::settings::MAX_INSTANCES;
 
 /// The words of this group.
@@ -178,18 +178,9 @@ fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large".into())
 }
 
-/// A time: a number of seconds, or one with its unit.
+/// A time that can be waited.
 fn time(text: &str) -> Result<Duration, String> {
-    let split = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
-    let (digits, unit) = text.split_at(split);
-    let number: u64 = digits.parse().map_err(|_| "it is not a time, such as 10s".to_owned())?;
-    let time = match unit {
-        "ms" => Duration::from_millis(number),
-        "" | "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.saturating_mul(60)),
-        "h" => Duration::from_secs(number.saturating_mul(60 * 60)),
-        _ => return Err("its unit can be ms, s, m or h".into()),
-    };
+    let time = quantity::time(text)?;
     if time.is_zero() || time > MAX_TIME {
         Err("it has to be more than nothing and a day at most".into())
     } else {
