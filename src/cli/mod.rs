@@ -7,9 +7,16 @@
 
 mod completion;
 mod grants;
+mod history;
 mod human;
+mod image;
 mod images;
+mod import;
 mod info;
+mod load;
+mod login;
+mod logout;
+mod manifest;
 mod output;
 mod progress;
 mod publish;
@@ -17,15 +24,24 @@ mod pull;
 mod push;
 mod rmi;
 mod run;
+mod save;
+mod search;
+mod system;
+mod tag;
 mod template;
+mod trust;
 mod version;
 
+#[cfg(target_os = "linux")]
+mod commit;
 #[cfg(target_os = "linux")]
 mod create;
 #[cfg(target_os = "linux")]
 mod events;
 #[cfg(target_os = "linux")]
 mod exec;
+#[cfg(target_os = "linux")]
+mod export;
 #[cfg(target_os = "linux")]
 mod inspect;
 #[cfg(target_os = "linux")]
@@ -146,6 +162,36 @@ enum Command {
     Images(images::Args),
     /// Remove one or more images
     Rmi(rmi::Args),
+    /// Create a new image from a container's changes
+    #[cfg(target_os = "linux")]
+    Commit(commit::Args),
+    /// Export a container's filesystem as a tar archive
+    #[cfg(target_os = "linux")]
+    Export(export::Args),
+    /// Show the history of an image
+    History(history::Args),
+    /// Manage images
+    Image(image::Args),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(import::Args),
+    /// Load an image from a tar archive or STDIN
+    Load(load::Args),
+    /// Authenticate to a registry
+    Login(login::Args),
+    /// Log out from a registry
+    Logout(logout::Args),
+    /// Manage image manifests and manifest lists
+    Manifest(manifest::Args),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(save::Args),
+    /// Search a registry for images
+    Search(search::Args),
+    /// Manage wherry's disk and data
+    System(system::Args),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(tag::Args),
+    /// Show the signature policy in force, and verify images
+    Trust(trust::Args),
     /// Display system-wide information
     Info(info::Args),
     /// Show the version information
@@ -239,6 +285,22 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         Command::Push(args) => ordinary(push::run(args, context)),
         Command::Images(args) => ordinary(images::run(args, context)),
         Command::Rmi(args) => ordinary(rmi::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Commit(args) => ordinary(commit::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Export(args) => ordinary(export::run(args, context)),
+        Command::History(args) => ordinary(history::run(args, context)),
+        Command::Image(args) => ordinary(image::run(args, context)),
+        Command::Import(args) => ordinary(import::run(args, context)),
+        Command::Load(args) => ordinary(load::run(args, context)),
+        Command::Login(args) => ordinary(login::run(args, context)),
+        Command::Logout(args) => ordinary(logout::run(args, context)),
+        Command::Manifest(args) => ordinary(manifest::run(args, context)),
+        Command::Save(args) => ordinary(save::run(args, context)),
+        Command::Search(args) => ordinary(search::run(args, context)),
+        Command::System(args) => ordinary(system::run(args, context)),
+        Command::Tag(args) => ordinary(tag::run(args, context)),
+        Command::Trust(args) => ordinary(trust::run(args, context)),
         Command::Info(args) => ordinary(info::run(args, context)),
         Command::Version(args) => ordinary(version::run(args, context)),
         Command::Completion(args) => ordinary(completion::run(args, context)),

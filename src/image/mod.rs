@@ -279,7 +279,7 @@ impl Store {
     fn with_names(&self, image: Image) -> Result<Image> {
         let rows = self.db.images().of_config(image.id.as_str())?;
         let same = rows.iter().filter(|row| row.manifest == image.manifest.digest.as_str());
-        let names = same.map(record::name_of).collect::<Result<_>>()?;
+        let names = same.filter_map(|row| record::name_of(row).transpose()).collect::<Result<_>>()?;
         Ok(Image { names, ..image })
     }
 }

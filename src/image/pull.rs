@@ -70,7 +70,7 @@ impl Pull<'_> {
         let digest = resolved.indexes.first().unwrap_or(&resolved.descriptor.digest).clone();
         let config = resolved.manifest.config;
         let renamed = self.register(&Facts {
-            reference: self.reference,
+            reference: Some(self.reference),
             indexes: resolved.indexes,
             config,
             image: image.clone(),

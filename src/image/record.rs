@@ -30,15 +30,16 @@ struct LayerRecord {
     diff_id: Digest,
 }
 
-/// What a pull has found out about an image.
+/// What was found out about an image.
 pub(super) struct Facts<'a> {
-    pub reference: &'a Reference,
+    /// Its name, unless it has none.
+    pub reference: Option<&'a Reference>,
     pub indexes: Vec<Digest>,
     pub config: Descriptor,
     pub image: Image,
 }
 
-/// The row of an image that was just pulled.
+/// The row of an image that is here now.
 pub(super) fn row_of(facts: &Facts<'_>) -> Result<ImageRow> {
     let image = &facts.image;
     let layer = |layer: &Layer| LayerRecord { blob: layer.blob.clone(), diff_id: layer.diff_id.clone() };
@@ -51,7 +52,7 @@ pub(super) fn row_of(facts: &Facts<'_>) -> Result<ImageRow> {
         image: image.config.clone(),
         layers: image.layers.iter().map(layer).collect(),
     };
-    let name = facts.reference.to_string();
+    let name = facts.reference.map_or_else(|| format!("{NAMELESS}{}", image.manifest.digest), Reference::to_string);
     let record_json = serde_json::to_string(&record).map_err(unreadable(&name))?;
     Ok(ImageRow {
         name,
@@ -70,7 +71,7 @@ pub(super) fn image_of(row: &ImageRow) -> Result<Image> {
     let record = read(row)?;
     let layers = record.layers.into_iter().map(|layer| layer_of(row, layer)).collect::<Result<_>>()?;
     Ok(Image {
-        names: vec![name_of(row)?],
+        names: name_of(row)?.into_iter().collect(),
         id: digest(row, &row.config)?,
         manifest: record.manifest,
         platform: record.platform,
@@ -81,16 +82,23 @@ pub(super) fn image_of(row: &ImageRow) -> Result<Image> {
     })
 }
 
-/// The name of a row and what it resolved to.
-pub(super) fn name_of(row: &ImageRow) -> Result<Name> {
+/// What the row of an image without a name is called, before its manifest's digest. No reference begins so.
+const NAMELESS: &str = "@";
+
+/// The name of a row and what it resolved to; `None` for an image that was given no name.
+pub(super) fn name_of(row: &ImageRow) -> Result<Option<Name>> {
+    if row.name.starts_with(NAMELESS) {
+        return Ok(None);
+    }
     let reference = row.name.parse().map_err(unreadable(&row.name))?;
-    Ok(Name { reference, digest: digest(row, row.index.as_ref().unwrap_or(&row.manifest))? })
+    Ok(Some(Name { reference, digest: digest(row, row.index.as_ref().unwrap_or(&row.manifest))? }))
 }
 
 /// The name under which an image stays when its tag moves on to another: the one by digest.
 pub(super) fn dangling_name(row: &ImageRow) -> String {
     match name_of(row) {
-        Ok(name) => name.reference.with_digest(&name.digest).to_string(),
+        Ok(Some(name)) => name.reference.with_digest(&name.digest).to_string(),
+        Ok(None) => row.name.clone(),
         // A name that cannot be read still must not be lost.
         Err(_) => format!("{}@{}", row.name, row.manifest),
     }

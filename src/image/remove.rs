@@ -95,7 +95,7 @@ fn is_named(typed: &str, rows: &[ImageRow]) -> bool {
 }
 
 fn refuse_several_names(id: &str, rows: &[ImageRow]) -> Result<()> {
-    let mut names: Vec<String> = rows.iter().map(familiar).collect::<Result<_>>()?;
+    let mut names = familiar_names(rows)?;
     names.dedup();
     match names.len() {
         0 | 1 => Ok(()),
@@ -113,11 +113,13 @@ fn refuse_used(name: &str, force: bool, used: Option<Use>) -> Result<()> {
 }
 
 fn untagged(rows: &[ImageRow]) -> Result<Vec<Removed>> {
-    let mut names: Vec<String> = rows.iter().map(familiar).collect::<Result<_>>()?;
+    let mut names = familiar_names(rows)?;
     names.dedup();
     Ok(names.into_iter().map(Removed::Untagged).collect())
 }
 
-fn familiar(row: &ImageRow) -> Result<String> {
-    Ok(record::name_of(row)?.reference.familiar())
+/// The names of rows as people write them.
+fn familiar_names(rows: &[ImageRow]) -> Result<Vec<String>> {
+    let names = rows.iter().filter_map(|row| record::name_of(row).transpose());
+    names.map(|name| Ok(name?.reference.familiar())).collect()
 }

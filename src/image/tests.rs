@@ -47,7 +47,7 @@ impl Fixture {
             pulled_unix_ns: 1,
         };
         let reference = name.parse().unwrap();
-        let facts = Facts { reference: &reference, indexes: Vec::new(), config, image: image.clone() };
+        let facts = Facts { reference: Some(&reference), indexes: Vec::new(), config, image: image.clone() };
         self.store.db.images().put(&row_of(&facts).unwrap(), record::dangling_name).unwrap();
         image
     }

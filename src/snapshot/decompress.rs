@@ -12,12 +12,13 @@
 //! Bombs: memory is bounded by the window limit and by the buffers, output by [`MAX_OUTPUT`] and
 //! [`MAX_RATIO`].
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::oci::{Digest, Hasher};
+
+use super::prepare::Source;
 
 /// The most bytes that a layer may inflate to.
 pub const MAX_OUTPUT: u64 = 256 << 30;
@@ -77,7 +78,7 @@ pub struct Archive {
 /// Starts to inflate `blob`. The handle yields the digest of all that came out.
 pub fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
-    blob: File,
+    blob: Source,
     hasher: Hasher,
     limits: Limits,
     on_progress: impl Fn(u64) + Send + 'scope,
@@ -101,7 +102,7 @@ struct Pump {
 
 impl Pump {
     /// The digest; `None` when the reader was told of a failure, or has gone.
-    fn run(mut self, blob: File, on_progress: impl Fn(u64)) -> Option<Digest> {
+    fn run(mut self, blob: Source, on_progress: impl Fn(u64)) -> Option<Digest> {
         match self.pump(blob, on_progress) {
             Ok(true) => Some(self.hasher.finish()),
             Ok(false) => None,
@@ -113,9 +114,8 @@ impl Pump {
         }
     }
 
-    fn pump(&mut self, blob: File, on_progress: impl Fn(u64)) -> io::Result<bool> {
-        let compressed = blob.metadata()?.len();
-        let mut input = inflate(BufReader::with_capacity(BUFFER, blob))?;
+    fn pump(&mut self, blob: Source, on_progress: impl Fn(u64)) -> io::Result<bool> {
+        let mut input = inflate(BufReader::with_capacity(BUFFER, blob.bytes))?;
         let mut output = 0u64;
         loop {
             let mut buffer = self.from_archive.try_recv().unwrap_or_default();
@@ -125,7 +125,7 @@ impl Pump {
                 return Ok(true);
             }
             output += length as u64;
-            self.limits.check(compressed, output)?;
+            self.limits.check(blob.size, output)?;
             buffer.truncate(length);
             self.hasher.update(&buffer);
             on_progress(output);
@@ -162,7 +162,7 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn inflate(mut input: BufReader<File>) -> io::Result<Box<dyn Read>> {
+fn inflate(mut input: BufReader<Box<dyn Read + Send>>) -> io::Result<Box<dyn Read>> {
     match sniff(input.fill_buf()?) {
         Magic::Plain => Ok(Box::new(input)),
         Magic::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
@@ -242,6 +242,11 @@ mod tests {
 
     use super::*;
 
+    fn source(blob: std::fs::File) -> Source {
+        let size = blob.metadata().unwrap().len();
+        Source { bytes: Box::new(blob), size }
+    }
+
     /// Inflates a gzip of `size` zeros.
     fn inflated(size: usize, limits: Limits) -> io::Result<usize> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -250,7 +255,7 @@ mod tests {
         blob.write_all(&encoder.finish().unwrap()).unwrap();
         io::Seek::rewind(&mut blob).unwrap();
         std::thread::scope(|scope| {
-            let (mut archive, pump) = start(scope, blob, Hasher::sha256(), limits, |_| {});
+            let (mut archive, pump) = start(scope, source(blob), Hasher::sha256(), limits, |_| {});
             let mut bytes = Vec::new();
             let outcome = archive.read_to_end(&mut bytes);
             drop(archive);
@@ -282,7 +287,7 @@ mod tests {
         blob.write_all(&vec![1; 64 * BUFFER]).unwrap();
         io::Seek::rewind(&mut blob).unwrap();
         std::thread::scope(|scope| {
-            let (archive, pump) = start(scope, blob, Hasher::sha256(), Limits::default(), |_| {});
+            let (archive, pump) = start(scope, source(blob), Hasher::sha256(), Limits::default(), |_| {});
             drop(archive);
             assert_eq!(pump.join().unwrap(), None);
         });

@@ -44,6 +44,6 @@ pub use decompress::{MAX_OUTPUT, MAX_RATIO, MAX_WINDOW_LOG};
 pub use error::{Error, Refusal};
 pub use mark::Marks;
 pub use path::{Invalid, MAX_DEPTH};
-pub use prepare::{BATCH, Progress};
+pub use prepare::{BATCH, Progress, Source};
 pub use rootfs::Rootfs;
 pub use store::{Store, Swept};

@@ -11,7 +11,7 @@
 //! Every wait goes downwards: no circle.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
@@ -50,15 +50,25 @@ pub trait Progress: Sync {
 /// For who does not want to hear.
 impl Progress for () {}
 
+/// A layer's blob as it comes: from the disk, or still on its way.
+pub struct Source {
+    /// Its bytes, compressed or not. An error of reading is the layer's.
+    pub bytes: Box<dyn Read + Send>,
+    /// How many there are to be.
+    pub size: u64,
+}
+
 /// Opens a layer's blob.
-type Open<'a> = dyn Fn(&Layer) -> Result<File, Error> + Sync + 'a;
+type Open<'a> = dyn Fn(&Layer) -> Result<Source, Error> + Sync + 'a;
 
 impl Store {
     /// Makes sure that all layers, base first, are unpacked.
     pub fn unpack(&self, content: &content::Store, layers: &[Layer], progress: &dyn Progress) -> Result<Chain, Error> {
         let open = |layer: &Layer| {
             let digest = &layer.blob.digest;
-            content.open_blob(digest).map_err(|source| Error::Blob { digest: digest.clone(), source: Box::new(source) })
+            let failed = |source| Error::Blob { digest: digest.clone(), source: Box::new(source) };
+            let file = content.open_blob(digest).map_err(failed)?;
+            Ok(Source { bytes: Box::new(file), size: layer.blob.size })
         };
         self.unpack_from(&open, layers, progress)
     }
@@ -290,7 +300,7 @@ impl Claim {
 
 fn archive(
     root: Dir,
-    blob: File,
+    blob: Source,
     layer: &Layer,
     marks: Marks,
     powers: Powers,
@@ -322,7 +332,7 @@ fn check_digest(layer: &Layer, actual: Option<Digest>) -> Result<(), Error> {
 }
 
 /// A layer that is one WebAssembly binary becomes the file that the image's entry point names.
-fn wasm(root: &Dir, mut blob: File, layer: &Layer, powers: Powers) -> Result<Report, Error> {
+fn wasm(root: &Dir, mut blob: Source, layer: &Layer, powers: Powers) -> Result<Report, Error> {
     let entry = ImageConfig::WASM_ENTRY.trim_start_matches('/');
     let write = |source| Error::Write { entry: entry.into(), source };
     let file = root.make_file(OsStr::new(entry), 0o644).map_err(write)?;
@@ -330,7 +340,7 @@ fn wasm(root: &Dir, mut blob: File, layer: &Layer, powers: Powers) -> Result<Rep
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
     loop {
-        let read = sys::named(blob.read(&mut buffer), || "read(blob)".into()).map_err(write)?;
+        let read = sys::named(blob.bytes.read(&mut buffer), || "read(blob)".into()).map_err(write)?;
         if read == 0 {
             break;
         }

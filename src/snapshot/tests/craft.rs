@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::oci::{Compression, Descriptor, Digest, Layer, LayerFormat};
-use crate::snapshot::{Chain, Error, Store};
+use crate::snapshot::{Chain, Error, Source, Store};
 
 /// An archive in the making.
 #[derive(Clone, Default)]
@@ -177,7 +177,12 @@ impl Scene {
 
     /// Unpacks layers, whose blobs are there.
     pub fn unpack_layers(&self, layers: &[Layer]) -> Result<Chain, Error> {
-        self.store.unpack_from(&|layer| Ok(File::open(self.blob(layer)).unwrap()), layers, &())
+        self.store.unpack_from(&|layer| Ok(self.source(layer)), layers, &())
+    }
+
+    /// A layer's blob as unpacking asks for it.
+    pub fn source(&self, layer: &Layer) -> Source {
+        Source { bytes: Box::new(File::open(self.blob(layer)).unwrap()), size: layer.blob.size }
     }
 
     pub fn blob(&self, layer: &Layer) -> PathBuf {

@@ -255,7 +255,7 @@ fn many_at_once_unpack_each_layer_once() {
                 let store = Store::open(&scene.dir.path().join("layers")).unwrap();
                 let open = |layer: &Layer| {
                     opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    Ok(fs::File::open(scene.blob(layer)).unwrap())
+                    Ok(scene.source(layer))
                 };
                 store.unpack_from(&open, &layers, &()).unwrap();
             });

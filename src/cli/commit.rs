@@ -1,0 +1,24 @@
+//! `wherry commit`: in the making.
+
+use super::{Context, Outcome};
+use crate::error::{Failure, Kind};
+
+/// Create a new image from a container's changes
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Not there yet.
+#[derive(Debug, thiserror::Error)]
+#[error("wherry commit is not offered yet")]
+struct NotYet;
+
+impl Failure for NotYet {
+    fn kind(&self) -> Kind {
+        Kind::FailedPrecondition
+    }
+}
+
+/// Says that it is not there yet.
+pub fn run(_args: Args, _ctx: &Context) -> Outcome {
+    Err(NotYet.into())
+}

@@ -1,0 +1,24 @@
+//! `wherry export`: in the making.
+
+use super::{Context, Outcome};
+use crate::error::{Failure, Kind};
+
+/// Export a container's filesystem as a tar archive
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Not there yet.
+#[derive(Debug, thiserror::Error)]
+#[error("wherry export is not offered yet")]
+struct NotYet;
+
+impl Failure for NotYet {
+    fn kind(&self) -> Kind {
+        Kind::FailedPrecondition
+    }
+}
+
+/// Says that it is not there yet.
+pub fn run(_args: Args, _ctx: &Context) -> Outcome {
+    Err(NotYet.into())
+}

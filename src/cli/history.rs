@@ -1,0 +1,24 @@
+//! `wherry history`: in the making.
+
+use super::{Context, Outcome};
+use crate::error::{Failure, Kind};
+
+/// Show the history of an image
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Not there yet.
+#[derive(Debug, thiserror::Error)]
+#[error("wherry history is not offered yet")]
+struct NotYet;
+
+impl Failure for NotYet {
+    fn kind(&self) -> Kind {
+        Kind::FailedPrecondition
+    }
+}
+
+/// Says that it is not there yet.
+pub fn run(_args: Args, _ctx: &Context) -> Outcome {
+    Err(NotYet.into())
+}
