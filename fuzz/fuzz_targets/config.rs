@@ -1,5 +1,4 @@
 //! A `config.json` of any bytes: reading and judging it neither panics nor loops, and says what is wrong in one line.
-//! `cargo +nightly fuzz run config`, best with `src/bundle/validate/tests/full.json` in the corpus.
 
 #![no_main]
 

@@ -1,5 +1,4 @@
 //! The tar reader on any bytes: it neither panics, nor loops, nor yields more data than there is.
-//! `cargo +nightly fuzz run tar`
 
 #![no_main]
 

@@ -1,6 +1,5 @@
 //! A chain of two layers of any bytes: whatever they say, nothing outside of the store changes.
 //! Run it as root, or archives with devices and owners are refused before they get anywhere.
-//! `cargo +nightly fuzz run unpack`
 
 #![no_main]
 
@@ -8,7 +7,7 @@ use std::fs::{self, File};
 
 use libfuzzer_sys::fuzz_target;
 use wherry::oci::{Compression, Descriptor, Digest, Layer, LayerFormat};
-use wherry::snapshot::Store;
+use wherry::snapshot::{Source, Store};
 
 fuzz_target!(|parts: (&[u8], &[u8])| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a scratch directory");
@@ -20,7 +19,11 @@ fuzz_target!(|parts: (&[u8], &[u8])| {
     for (layer, bytes) in layers.iter().zip([parts.0, parts.1]) {
         fs::write(blob(layer), bytes).expect("a blob");
     }
-    if let Ok(chain) = store.unpack_from(&|layer| Ok(File::open(blob(layer)).expect("the blob")), &layers, &()) {
+    let open = |layer: &Layer| {
+        let bytes = Box::new(File::open(blob(layer)).expect("the blob"));
+        Ok(Source { bytes, size: layer.blob.size })
+    };
+    if let Ok(chain) = store.unpack_from(&open, &layers, &()) {
         drop(store.rootfs(&chain, dir.path()));
     }
     assert_eq!(fs::read(&canary).expect("the canary"), b"untouched");

@@ -1,6 +1,5 @@
 //! A WebAssembly program of any bytes: telling what it is, compiling it and judging its imports neither panics nor
 //! takes for ever, and says what is wrong in text that is fit to be printed.
-//! `cargo +nightly fuzz run wasm`, best with the modules of `tests/images` in the corpus.
 
 #![no_main]
 
