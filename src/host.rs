@@ -11,7 +11,8 @@ use crate::container;
 use crate::engine::wasm;
 use crate::error::{Failure, Kind, tolerate};
 use crate::event::{Actor, Event, Journal, Type};
-use crate::oci::Layer;
+use crate::oci::{Layer, Platform};
+use crate::reference::Reference;
 use crate::snapshot::LayerId;
 use crate::state::Db;
 use crate::{content, image, registry, snapshot, state, sys};
@@ -30,6 +31,11 @@ pub struct Host {
     #[cfg(target_os = "linux")]
     containers: OnceCell<container::Store>,
 }
+
+/// Sees a pull happen, in both of its rooms.
+pub trait PullProgress: image::Progress + snapshot::Progress {}
+
+impl<T: image::Progress + snapshot::Progress> PullProgress for T {}
 
 /// A room that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +198,50 @@ impl Host {
     /// The directories of an image's layers, which are unpacked if they are not yet.
     pub fn unpack(&self, layers: &[Layer], progress: &dyn snapshot::Progress) -> Result<snapshot::Chain, Error> {
         Ok(self.snapshots()?.unpack(self.content()?, layers, progress)?)
+    }
+
+    /// Pulls an image and unpacks its layers while they come. Both must have come right before the image has its
+    /// name; when either fails, what is told is what went wrong first of all: the download's failure, if it has one.
+    pub fn pull(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        progress: &dyn PullProgress,
+    ) -> Result<(image::Pulled, snapshot::Chain), Error> {
+        let found = runtime.block_on(self.images()?.find(self.registry(), reference, platform, progress))?;
+        let chain = self.fetch_and_unpack(runtime, &found, progress)?;
+        let pulled = found.register()?;
+        self.note_image("pull", &reference.familiar(), &reference.name());
+        Ok((pulled, chain))
+    }
+
+    fn fetch_and_unpack(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        found: &image::Found,
+        progress: &dyn PullProgress,
+    ) -> Result<snapshot::Chain, Error> {
+        let (snapshots, incoming, layers) = (self.snapshots()?, found.incoming(), found.image().layers());
+        let open = |layer: &Layer| {
+            let bytes = incoming.open(layer).map_err(|source| snapshot::Error::Blob {
+                digest: layer.blob.digest.clone(),
+                source: Box::new(source),
+            })?;
+            Ok(snapshot::Source { bytes, size: layer.blob.size })
+        };
+        let (fetched, unpacked) = std::thread::scope(|scope| {
+            let unpacking = scope.spawn(|| snapshots.unpack_from(&open, layers, progress));
+            let fetched = runtime.block_on(found.fetch(progress));
+            (fetched, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        match (fetched, unpacked) {
+            (Ok(()), Ok(chain)) => Ok(chain),
+            // It was made of bytes that were fetched once more since.
+            (Ok(()), Err(_)) if incoming.spoilt() => self.unpack(layers, progress),
+            (Ok(()) | Err(image::Error::Abandoned), Err(error)) => Err(error.into()),
+            (Err(error), _) => Err(error.into()),
+        }
     }
 
     /// Removes the layers that no image and no container needs; none while layers are in use.

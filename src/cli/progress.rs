@@ -1,4 +1,5 @@
-//! What a pull looks like: bars on a terminal, Docker's lines in a pipe, nothing when quiet.
+//! What a pull looks like: bars on a terminal, Docker's lines in a pipe, nothing when quiet. A layer is complete
+//! when it has both come and been unpacked, which go on side by side.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -7,11 +8,15 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::host::PullProgress;
 use crate::image::{Event, Progress};
-use crate::oci::Digest;
+use crate::oci::{Digest, Layer};
+use crate::snapshot;
 
 /// How wide a bar is, as Docker's.
 const TEMPLATE: &str = "{prefix}: {msg} [{bar:50}]  {decimal_bytes}/{decimal_total_bytes}";
+/// Beyond Docker's word, why.
+const WAITING: &str = "Waiting: another process is pulling it";
 const TEXT_ONLY: &str = "{prefix}: {msg}";
 
 /// Where a pull is shown: it is `pull`'s own output, and beside the point of `run`.
@@ -24,7 +29,7 @@ pub enum Stream {
 }
 
 /// The view that fits the stream; a quiet one only tells of pauses, on standard error.
-pub fn view(stream: Stream, quiet: bool) -> Box<dyn Progress> {
+pub fn view(stream: Stream, quiet: bool) -> Box<dyn PullProgress> {
     let terminal = match stream {
         Stream::Stdout => std::io::stdout().is_terminal(),
         Stream::Stderr => std::io::stderr().is_terminal(),
@@ -32,7 +37,7 @@ pub fn view(stream: Stream, quiet: bool) -> Box<dyn Progress> {
     match (quiet, terminal) {
         (true, _) => Box::new(Quiet),
         (false, true) => Box::new(Bars::new(stream)),
-        (false, false) => Box::new(Lines { stream }),
+        (false, false) => Box::new(Lines { stream, layers: Layers::default() }),
     }
 }
 
@@ -46,8 +51,17 @@ impl Progress for Quiet {
     }
 }
 
+impl snapshot::Progress for Quiet {}
+
 struct Lines {
     stream: Stream,
+    layers: Layers,
+}
+
+impl Lines {
+    fn complete(&self, digest: &Digest) {
+        say(self.stream, &format!("{}: {COMPLETE}", digest.short()));
+    }
 }
 
 impl Progress for Lines {
@@ -55,12 +69,75 @@ impl Progress for Lines {
         if let Some(line) = line(event) {
             say(self.stream, &line);
         }
+        match event {
+            Event::Layer { digest, .. } => self.layers.expect(digest),
+            Event::Complete { digest } if self.layers.came(digest) => self.complete(digest),
+            _ => {}
+        }
+    }
+}
+
+impl snapshot::Progress for Lines {
+    fn unpacked(&self, layer: &Layer, _fresh: bool) {
+        if self.layers.unpacked(&layer.blob.digest) {
+            self.complete(&layer.blob.digest);
+        }
+    }
+}
+
+/// Docker's word for a layer that is ready.
+const COMPLETE: &str = "Pull complete";
+
+/// How far the layers are that are fetched.
+#[derive(Default)]
+struct Layers(Mutex<HashMap<Digest, Steps>>);
+
+#[derive(Default)]
+struct Steps {
+    came: bool,
+    unpacked: bool,
+}
+
+impl Layers {
+    fn expect(&self, digest: &Digest) {
+        self.all().insert(digest.clone(), Steps::default());
+    }
+
+    /// The blob is here. Whether that was the last step.
+    fn came(&self, digest: &Digest) -> bool {
+        self.step(digest, |steps| steps.came = true)
+    }
+
+    /// Its files are here. Whether that was the last step.
+    fn unpacked(&self, digest: &Digest) -> bool {
+        self.step(digest, |steps| steps.unpacked = true)
+    }
+
+    /// Whether the blob is here.
+    fn has_come(&self, digest: &Digest) -> bool {
+        self.all().get(digest).is_some_and(|steps| steps.came)
+    }
+
+    fn step(&self, digest: &Digest, step: impl FnOnce(&mut Steps)) -> bool {
+        let mut all = self.all();
+        let Some(steps) = all.get_mut(digest) else { return false };
+        step(steps);
+        let done = steps.came && steps.unpacked;
+        if done {
+            all.remove(digest);
+        }
+        done
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Steps>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Bars {
     all: MultiProgress,
-    layers: Mutex<HashMap<Digest, ProgressBar>>,
+    bars: Mutex<HashMap<Digest, ProgressBar>>,
+    layers: Layers,
 }
 
 impl Bars {
@@ -69,18 +146,18 @@ impl Bars {
             Stream::Stdout => ProgressDrawTarget::stdout(),
             Stream::Stderr => ProgressDrawTarget::stderr(),
         };
-        Self { all: MultiProgress::with_draw_target(target), layers: Mutex::default() }
+        Self { all: MultiProgress::with_draw_target(target), bars: Mutex::default(), layers: Layers::default() }
     }
 
     fn layer(&self, digest: &Digest, size: u64) {
         let bar = self.all.add(ProgressBar::new(size));
         bar.set_prefix(digest.short().to_owned());
         show(&bar, TEXT_ONLY, "Waiting");
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), bar);
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), bar);
     }
 
     fn bar(&self, digest: &Digest) -> Option<ProgressBar> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
     fn advance(&self, digest: &Digest, bytes: u64, words: &'static str) {
@@ -89,6 +166,12 @@ impl Bars {
                 show(&bar, TEMPLATE, words);
             }
             bar.set_position(bytes);
+        }
+    }
+
+    fn say(&self, digest: &Digest, words: &'static str) {
+        if let Some(bar) = self.bar(digest) {
+            show(&bar, TEXT_ONLY, words);
         }
     }
 
@@ -103,13 +186,21 @@ impl Bars {
 impl Progress for Bars {
     fn event(&self, event: &Event) {
         match event {
-            Event::Layer { digest, size } => self.layer(digest, *size),
+            Event::Layer { digest, size } => {
+                self.layers.expect(digest);
+                self.layer(digest, *size);
+            }
             Event::Exists { digest } => {
                 self.layer(digest, 0);
                 self.finish(digest, "Already exists");
             }
-            Event::Complete { digest } => self.finish(digest, "Pull complete"),
-            Event::Received { digest, bytes } => self.advance(digest, *bytes, "Downloading"),
+            Event::Waiting { digest } => self.say(digest, WAITING),
+            Event::Verifying { digest } => self.say(digest, "Verifying Checksum"),
+            Event::Complete { digest } if self.layers.came(digest) => self.finish(digest, COMPLETE),
+            Event::Complete { digest } => self.say(digest, "Download complete"),
+            Event::Received { digest, bytes } | Event::Resumed { digest, bytes } => {
+                self.advance(digest, *bytes, "Downloading")
+            }
             Event::Preparing { digest, size } => self.layer(digest, *size),
             Event::There { digest } => self.finish(digest, "Layer already exists"),
             Event::Uploaded { digest } => self.finish(digest, "Pushed"),
@@ -120,6 +211,24 @@ impl Progress for Bars {
                 Some(bar) => bar.set_message(format!("Retrying in {}", seconds(*wait))),
                 None => drop(self.all.println(line(event).unwrap_or_default())),
             },
+        }
+    }
+}
+
+impl snapshot::Progress for Bars {
+    fn unpacking(&self, layer: &Layer, bytes: u64) {
+        let digest = &layer.blob.digest;
+        if self.layers.has_come(digest)
+            && let Some(bar) = self.bar(digest)
+        {
+            show(&bar, TEXT_ONLY, "");
+            bar.set_message(format!("Extracting  {}", indicatif::DecimalBytes(bytes)));
+        }
+    }
+
+    fn unpacked(&self, layer: &Layer, _fresh: bool) {
+        if self.layers.unpacked(&layer.blob.digest) {
+            self.finish(&layer.blob.digest, COMPLETE);
         }
     }
 }
@@ -139,7 +248,12 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::Layer { digest, .. } => format!("{}: Pulling fs layer", digest.short()),
         Event::Exists { digest } => format!("{}: Already exists", digest.short()),
-        Event::Complete { digest } => format!("{}: Pull complete", digest.short()),
+        Event::Waiting { digest } => format!("{}: {WAITING}", digest.short()),
+        Event::Resumed { digest, bytes } => {
+            format!("{}: Resuming after {}", digest.short(), indicatif::DecimalBytes(*bytes))
+        }
+        Event::Verifying { digest } => format!("{}: Verifying Checksum", digest.short()),
+        Event::Complete { digest } => format!("{}: Download complete", digest.short()),
         Event::Pushing { reference } => format!("The push refers to repository [{}]", reference.name()),
         Event::Preparing { digest, .. } => format!("{}: Preparing", digest.short()),
         Event::There { digest } => format!("{}: Layer already exists", digest.short()),
@@ -172,13 +286,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_layer_is_complete_when_it_came_and_was_unpacked_in_either_order() {
+        let (one, two) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+        let layers = Layers::default();
+        layers.expect(&one);
+        layers.expect(&two);
+        assert_eq!([layers.came(&one), layers.unpacked(&one), layers.unpacked(&one)], [false, true, false]);
+        assert_eq!([layers.unpacked(&two), layers.came(&two)], [false, true]);
+        assert!(!layers.came(&Digest::sha256(b"one that was here already")));
+    }
+
+    #[test]
     fn lines_as_docker_writes_them() {
         let digest = Digest::sha256(b"");
         let size = 1;
         let reference = "alpine".parse().unwrap();
         assert_eq!(line(&Event::Resolved { reference }).unwrap(), "latest: Pulling from library/alpine");
         assert_eq!(line(&Event::Layer { digest: digest.clone(), size }).unwrap(), "e3b0c44298fc: Pulling fs layer");
-        assert_eq!(line(&Event::Complete { digest: digest.clone() }).unwrap(), "e3b0c44298fc: Pull complete");
+        assert_eq!(line(&Event::Complete { digest: digest.clone() }).unwrap(), "e3b0c44298fc: Download complete");
         let (wait, cause) = (Duration::from_millis(1300), "it broke".to_owned());
         let retry = Event::Retry { digest: None, wait, cause };
         assert_eq!(line(&retry).unwrap(), "manifest: Retrying in 2 seconds: it broke");

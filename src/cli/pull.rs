@@ -4,7 +4,8 @@ use super::progress::{Stream, view};
 use super::{Context, Outcome, output};
 use crate::engine::wasm;
 use crate::error::{Failure, Kind};
-use crate::image::{Image, Progress, Pulled};
+use crate::host::PullProgress;
+use crate::image::{Image, Pulled};
 use crate::oci::Platform;
 use crate::reference::Reference;
 use crate::snapshot::Chain;
@@ -43,10 +44,9 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
         output::print(heading(&args.image))?;
     }
     let progress = view(Stream::Stdout, args.quiet);
-    let pulled = pull(ctx, &reference, args.platform.as_ref(), &*progress)?;
+    let (pulled, chain) = pull(ctx, &reference, args.platform.as_ref(), &*progress)?;
     drop(progress);
     // So that no run has to wait for it.
-    let chain = ctx.host()?.unpack(pulled.image.layers(), &Unpacking)?;
     compile(ctx, &pulled.image, &chain, args.quiet)?;
     output::print(&if args.quiet { format!("{reference}\n") } else { closing(&reference, &pulled) })?;
     Ok(0)
@@ -77,12 +77,9 @@ pub fn pull(
     ctx: &Context,
     reference: &Reference,
     platform: Option<&Platform>,
-    progress: &dyn Progress,
-) -> Result<Pulled, Box<dyn Failure>> {
-    let pulled =
-        asynchronous()?.block_on(ctx.host()?.images()?.pull(ctx.host()?.registry(), reference, platform, progress))?;
-    ctx.host()?.note_image("pull", &reference.familiar(), &reference.name());
-    Ok(pulled)
+    progress: &dyn PullProgress,
+) -> Result<(Pulled, Chain), Box<dyn Failure>> {
+    Ok(ctx.host()?.pull(&asynchronous()?, reference, platform, progress)?)
 }
 
 /// What a pull or a push runs on.
@@ -91,11 +88,6 @@ pub fn asynchronous() -> Result<tokio::runtime::Runtime, Box<dyn Failure>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     Ok(runtime.map_err(|source| NoRuntime { source })?)
 }
-
-/// What unpacking a pulled image shows: nothing yet, for the download is what takes long.
-struct Unpacking;
-
-impl crate::snapshot::Progress for Unpacking {}
 
 /// The image that `typed` means: a WebAssembly file of this machine, an image that is here, or one that is
 /// pulled, as `policy` says.
@@ -119,7 +111,7 @@ pub fn image_for(
         return Err(NotHere { name: reference.familiar() }.into());
     }
     let progress = view(Stream::Stderr, quiet);
-    Ok(pull(ctx, &reference, platform, &*progress)?.image)
+    Ok(pull(ctx, &reference, platform, &*progress)?.0.image)
 }
 
 /// An image that is not here and may not be fetched.

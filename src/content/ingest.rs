@@ -12,14 +12,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Error, Result, Store, io, sync_dir};
+use super::{Error, Result, Store, io, partial, sync_dir};
 use crate::oci::{Descriptor, Digest, Hasher};
 
 /// Bytes that are in the store, whole and verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    digest: Digest,
-    size: u64,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
 }
 
 /// A blob being taken in. Dropped without commit, it leaves nothing.
@@ -83,7 +83,7 @@ impl Store {
 
     /// Removes what killed writers left. It is housekeeping: what cannot be removed now waits for
     /// the next process's first ingest, and an ingest does not fail for it.
-    fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         let dir = self.root.join("ingest");
         let (Ok(lock), Ok(entries)) = (ingest_lock(&dir), std::fs::read_dir(&dir)) else { return };
         if lock.try_lock().is_err() {
@@ -92,8 +92,9 @@ impl Store {
         entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| !is_lock(path))
+            .filter(|path| !is_lock(path) && !partial::is_one(path))
             .for_each(|path| remove_if_stale(&path));
+        self.sweep_partials();
     }
 
     pub(super) fn lock_file(&self, name: &str) -> Result<File> {
@@ -187,15 +188,21 @@ impl Write for Ingest {
 
 impl Temp {
     fn place(&mut self, target: &Path) -> Result<()> {
-        let dir = target.parent().unwrap_or(Path::new("."));
-        if !dir.exists() {
-            // The first blob of an algorithm other than sha256.
-            std::fs::create_dir_all(dir).map_err(io("make", dir))?;
-        }
-        std::fs::rename(&self.path, target).map_err(io("put in place", target))?;
+        place(&self.path, target)?;
         self.placed = true;
-        sync_dir(dir)
+        Ok(())
     }
+}
+
+/// Gives a file, whose bytes are on the disk, the name of its blob.
+pub(super) fn place(path: &Path, target: &Path) -> Result<()> {
+    let dir = target.parent().unwrap_or(Path::new("."));
+    if !dir.exists() {
+        // The first blob of an algorithm other than sha256.
+        std::fs::create_dir_all(dir).map_err(io("make", dir))?;
+    }
+    std::fs::rename(path, target).map_err(io("put in place", target))?;
+    sync_dir(dir)
 }
 
 impl Drop for Temp {

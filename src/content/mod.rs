@@ -9,6 +9,8 @@
 //!   index.json                 an empty index: names are in the database
 //!   blobs/sha256/<hex>         complete, verified, never written again
 //!   ingest/<hex>.<pid>.<n>     being written; its writer holds a lock on it
+//!   ingest/<digest>.part       what has come of a download, to go on with (`partial`)
+//!   ingest/<digest>.state      how much of it counts; its writer holds a lock on it
 //!   ingest/.lock               shared while a temporary file is made and locked, exclusive while swept
 //!   lease.lock                 shared by who needs that no blob goes away, exclusive to collect garbage
 //! ```
@@ -25,6 +27,7 @@
 
 mod collect;
 mod ingest;
+mod partial;
 
 use std::fs::File;
 use std::io::Read;
@@ -36,6 +39,7 @@ use crate::oci::Digest;
 
 pub use collect::{Collection, Lease};
 pub use ingest::{Blob, Ingest};
+pub use partial::{Claimed, Growing, Partial};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;

@@ -1,13 +1,15 @@
-//! Fetching blobs: several at once, each verified while it streams, resumed where it broke.
+//! Fetching blobs: several at once, each verified while it streams and read while it comes, resumed where it
+//! broke, by this process or by one before it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::incoming::{Arrival, Incoming};
 use super::{Error, Event, Progress, Result};
-use crate::content;
+use crate::content::{self, Claimed, Partial};
+use crate::error::tolerate;
 use crate::oci::Descriptor;
 use crate::reference::Reference;
 use crate::registry::{self, Client};
@@ -18,6 +20,10 @@ pub const PARALLEL_LAYERS: usize = 3;
 
 /// So many bytes without a failure make the earlier failures count no more.
 const PROGRESS_BYTES: u64 = 1 << 20;
+/// How often a blob that another process fetches is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Progress is told once for so many bytes.
+const TOLD_BYTES: u64 = 256 << 10;
 
 /// Whether a broken download may go on where it broke.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,35 +41,53 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// Fetches these blobs, [`PARALLEL_LAYERS`] at once. The first failure ends the others; what is
-    /// complete stays.
-    pub async fn all(&self, blobs: Vec<Descriptor>, progress: &dyn Progress) -> Result<()> {
+    /// Fetches these blobs, base first, [`PARALLEL_LAYERS`] at once. The first failure ends the others; what is
+    /// complete stays, and what is not waits for the next pull.
+    pub async fn all(&self, incoming: &Incoming, blobs: &[Descriptor], progress: &dyn Progress) -> Result<()> {
         let (sender, mut events) = unbounded_channel();
-        let permits = Arc::new(Semaphore::new(PARALLEL_LAYERS));
-        let mut tasks = JoinSet::new();
-        for blob in blobs {
-            let (download, sender, permits) = (self.clone(), sender.clone(), permits.clone());
-            tasks.spawn(async move {
-                // Never closed, so a permit always comes.
-                let _permit = permits.acquire().await;
-                download.one(&blob, &sender).await
-            });
-        }
-        drop(sender);
-        loop {
+        let (mut next, mut tasks) = (blobs.iter(), JoinSet::new());
+        let ended = loop {
+            while tasks.len() < PARALLEL_LAYERS
+                && let Some(blob) = next.next()
+            {
+                let (download, arrival) = (self.clone(), incoming.arrival(&blob.digest));
+                let (sender, blob) = (sender.clone(), blob.clone());
+                tasks.spawn(async move { download.one(&blob, &arrival, &sender).await });
+            }
             tokio::select! {
                 biased;
                 Some(event) = events.recv() => progress.event(&event),
-                Some(ended) = tasks.join_next() => ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?,
-                else => return Ok(()),
+                ended = tasks.join_next() => match ended {
+                    None => break Ok(()),
+                    Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                    Some(Ok(Err(error))) => break Err(error),
+                    Some(Ok(Ok(()))) if incoming.abandoned() => break Err(Error::Abandoned),
+                    Some(Ok(Ok(()))) => {}
+                },
             }
+        };
+        // A writer that is told to end leaves its files to the next.
+        tasks.shutdown().await;
+        while let Ok(event) = events.try_recv() {
+            progress.event(&event);
         }
+        if let Err(Error::Content(content::Error::Io { .. })) = ended {
+            self.free_space(blobs);
+        }
+        ended
+    }
+
+    /// A disk that is full had better not be full of halves.
+    fn free_space(&self, blobs: &[Descriptor]) {
+        // The failure that led here is told; this would only be another face of it.
+        blobs.iter().for_each(|blob| tolerate(self.content.forget_partial(&blob.digest)));
     }
 
     /// Fetches one small blob, and tells nobody but of retries.
     pub async fn quietly(&self, blob: &Descriptor, progress: &dyn Progress) -> Result<()> {
         let (sender, mut events) = unbounded_channel();
-        let mut fetch = std::pin::pin!(self.one(blob, &sender));
+        let arrival = Arrival::default();
+        let mut fetch = std::pin::pin!(self.one(blob, &arrival, &sender));
         loop {
             tokio::select! {
                 ended = &mut fetch => return ended,
@@ -73,64 +97,115 @@ impl Download {
     }
 
     /// Fetches and commits one blob. If one that was put together from several connections is wrong,
-    /// a registry or proxy may have begun at another place than it was asked to: once more, in one piece.
-    async fn one(&self, blob: &Descriptor, events: &UnboundedSender<Event>) -> Result<()> {
-        let (ingest, in_one_piece) = self.fetch(blob, events, Resume::Allowed).await?;
-        match commit(ingest).await {
-            Err(content::Error::Digest { .. }) if !in_one_piece => {
-                let (ingest, _) = self.fetch(blob, events, Resume::Refused).await?;
-                commit(ingest).await?;
+    /// a registry or proxy may have begun at another place than it was asked to, or an earlier writer's
+    /// machine lost its power: once more, in one piece.
+    async fn one(&self, blob: &Descriptor, arrival: &Arrival, events: &UnboundedSender<Event>) -> Result<()> {
+        let mut resume = Resume::Allowed;
+        while let Some(partial) = self.claim(blob, events).await? {
+            let (partial, in_one_piece) = self.fetch(blob, partial, arrival, events, resume).await?;
+            tell(events, Event::Verifying { digest: blob.digest.clone() });
+            match blocking(move || partial.commit()).await {
+                Err(content::Error::Digest { .. }) if !in_one_piece => resume = Resume::Refused,
+                committed => {
+                    committed?;
+                    break;
+                }
             }
-            committed => committed?,
         }
+        arrival.arrived();
         tell(events, Event::Complete { digest: blob.digest.clone() });
         Ok(())
+    }
+
+    /// The right to write a blob, which waits for another process that has it. `None` when it is in the store.
+    async fn claim(&self, blob: &Descriptor, events: &UnboundedSender<Event>) -> Result<Option<Partial>> {
+        let mut waiting = false;
+        loop {
+            let (content, wanted) = (self.content.clone(), blob.clone());
+            match blocking(move || content.claim(&wanted)).await? {
+                Claimed::Ours(partial) => return Ok(Some(*partial)),
+                Claimed::Here => return Ok(None),
+                Claimed::Theirs(bytes) => {
+                    if !std::mem::replace(&mut waiting, true) {
+                        tell(events, Event::Waiting { digest: blob.digest.clone() });
+                    }
+                    tell(events, Event::Received { digest: blob.digest.clone(), bytes });
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
     }
 
     /// All bytes of a blob, not yet verified, and whether one connection brought them all.
     async fn fetch(
         &self,
         blob: &Descriptor,
+        mut partial: Partial,
+        arrival: &Arrival,
         events: &UnboundedSender<Event>,
         resume: Resume,
-    ) -> Result<(content::Ingest, bool)> {
-        let mut ingest = self.content.ingest(blob)?;
+    ) -> Result<(Partial, bool)> {
+        if resume == Resume::Refused {
+            partial.restart()?;
+        }
+        arrival.begins(partial.reader()?, partial.written());
+        if partial.written() > 0 {
+            tell(events, Event::Resumed { digest: blob.digest.clone(), bytes: partial.written() });
+        }
         let mut attempts = self.client.attempts();
         let mut in_one_piece = true;
-        while ingest.written() < blob.size {
-            let before = ingest.written();
+        while partial.written() < blob.size {
+            let before = partial.written();
             in_one_piece &= before == 0;
-            let Err(error) = self.fill(blob, &mut ingest, events).await else { break };
-            let Error::Registry(error) = error else { return Err(error) };
-            if ingest.written().saturating_sub(before) >= PROGRESS_BYTES {
+            let error = match self.fill(blob, &mut partial, arrival, events).await {
+                Ok(()) => break,
+                Err(Error::Registry(error)) => error,
+                Err(error) => {
+                    partial.discard();
+                    return Err(error);
+                }
+            };
+            if partial.written().saturating_sub(before) >= PROGRESS_BYTES {
                 attempts.progressed();
             }
             let Some(wait) = attempts.after(&error) else { return Err(error.into()) };
             tell(events, Event::Retry { digest: Some(blob.digest.clone()), wait, cause: error.to_string() });
             tokio::time::sleep(wait).await;
             if resume == Resume::Refused {
-                ingest.restart()?;
+                partial.restart()?;
+                arrival.begins(partial.reader()?, 0);
             }
         }
-        Ok((ingest, in_one_piece))
+        Ok((partial, in_one_piece))
     }
 
     /// One connection's worth of a blob, from where the last one ended.
     async fn fill(
         &self,
         blob: &Descriptor,
-        ingest: &mut content::Ingest,
+        partial: &mut Partial,
+        arrival: &Arrival,
         events: &UnboundedSender<Event>,
     ) -> Result<()> {
-        let mut body = self.client.blob(&self.reference, blob, ingest.written()).await?;
-        if body.start() != ingest.written() {
-            ingest.restart()?;
-        }
+        let mut body = self.client.blob(&self.reference, blob, partial.written()).await?;
+        // A registry that cannot begin in the middle sends again what is there already.
+        let mut known = partial.written().saturating_sub(body.start());
+        let mut told = 0;
         while let Some(bytes) = body.next().await {
-            ingest.append(&bytes?)?;
-            tell(events, Event::Received { digest: blob.digest.clone(), bytes: ingest.written() });
+            let bytes = bytes?;
+            let skipped = known.min(bytes.len() as u64);
+            known -= skipped;
+            let new = &bytes[skipped as usize..];
+            if !new.is_empty() {
+                partial.append(new)?;
+                arrival.reached(partial.written());
+            }
+            if partial.written() - told >= TOLD_BYTES || partial.written() == blob.size {
+                told = partial.written();
+                tell(events, Event::Received { digest: blob.digest.clone(), bytes: told });
+            }
         }
-        match ingest.written() {
+        match partial.written() {
             received if received < blob.size => Err(registry::Error::Truncated {
                 registry: self.reference.registry().to_owned(),
                 digest: blob.digest.clone(),
@@ -143,10 +218,10 @@ impl Download {
     }
 }
 
-/// Syncing a layer to the disk takes its time.
-async fn commit(ingest: content::Ingest) -> content::Result<()> {
-    let committed = tokio::task::spawn_blocking(move || ingest.commit()).await;
-    committed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map(drop)
+/// Hashing and syncing a layer takes its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> content::Result<T> + Send + 'static) -> content::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Nobody listens any more once another layer has failed; then this one is about to end too.

@@ -21,6 +21,9 @@ pub enum Error {
     /// A name that is no reference.
     #[error(transparent)]
     Reference(#[from] reference::Error),
+    /// Whoever read the layers as they came wants no more of them, and knows why.
+    #[error("the layers are not wanted any more")]
+    Abandoned,
     /// A manifest or index that cannot be read.
     #[error("the manifest {digest} of {reference} is refused")]
     Document {
@@ -258,7 +261,7 @@ impl Failure for Error {
             Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
             Self::AmbiguousId { .. } | Self::NoManifest { .. } => Kind::InvalidArgument,
-            Self::SeveralNames { .. } | Self::InUse { .. } => Kind::FailedPrecondition,
+            Self::SeveralNames { .. } | Self::InUse { .. } | Self::Abandoned => Kind::FailedPrecondition,
         }
     }
 

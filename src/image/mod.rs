@@ -1,8 +1,8 @@
 //! Names → images: pulling, finding, listing, removing.
 //!
 //! ```text
-//! Reference ─ pull ─▶ index ─ choose ─▶ manifest ─ kind ─▶ config + layers ─▶ row in the database
-//!                      blobs, all verified, in the content store ┘              last of all
+//! Reference ─ find ─▶ index ─ choose ─▶ manifest ─ kind ─▶ Found ─ fetch ─▶ layers ─ register ─▶ row in the database
+//!                                                                └ incoming ─▶ read meanwhile     last of all
 //! ```
 //!
 //! A row is written when every blob that it needs is in the store, so an image that can be listed is
@@ -21,6 +21,7 @@
 mod choose;
 mod download;
 mod error;
+mod incoming;
 mod kind;
 mod local;
 mod pull;
@@ -40,8 +41,9 @@ use crate::state::{Db, ImageRow};
 pub use choose::{MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES};
 pub use download::PARALLEL_LAYERS;
 pub use error::{Error, Result};
+pub use incoming::Incoming;
 pub use kind::MAX_CONFIG_BYTES;
-pub use pull::Pulled;
+pub use pull::{Found, Pulled};
 pub use push::{Artifact, Pushed};
 pub use remove::{Removed, Use};
 
@@ -116,6 +118,23 @@ pub enum Event {
         digest: Digest,
         /// Bytes so far.
         bytes: u64,
+    },
+    /// Another process is fetching the layer.
+    Waiting {
+        /// Its blob.
+        digest: Digest,
+    },
+    /// So much of a layer had come before, and need not come again.
+    Resumed {
+        /// Its blob.
+        digest: Digest,
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// All of a layer has come.
+    Verifying {
+        /// Its blob.
+        digest: Digest,
     },
     /// A layer is in the store, verified.
     Complete {

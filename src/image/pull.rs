@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::download::Download;
+use super::incoming::Incoming;
 use super::record::{self, Facts};
 use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose, kind};
+use crate::content::Lease;
 use crate::oci::{Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, Platform};
 use crate::reference::Reference;
 use crate::registry::{self, Client};
@@ -31,21 +33,85 @@ struct Resolved {
     manifest: Manifest,
 }
 
+/// An image that was found in a registry and can be had here. From here to its row nobody may collect garbage.
+pub struct Found {
+    store: Store,
+    download: Download,
+    reference: Reference,
+    resolved: Resolved,
+    image: Image,
+    missing: Vec<Descriptor>,
+    incoming: Incoming,
+    _lease: Lease,
+}
+
 impl Store {
-    /// Pulls the image that `reference` names, for `platform` or for this machine. What is here
-    /// already is not fetched again; when it fails or is killed, what was complete stays.
-    pub async fn pull(
+    /// Finds the image that `reference` names, for `platform` or for this machine, and looks which of its layers
+    /// are here. What follows: [`Found::fetch`] beside whoever reads [`Found::incoming`], then [`Found::register`].
+    pub async fn find(
         &self,
         client: &Client,
         reference: &Reference,
         platform: Option<&Platform>,
         progress: &dyn Progress,
-    ) -> Result<Pulled> {
-        // From the first blob to the row that names it, nobody may collect garbage.
-        let _lease = self.content.lease()?;
+    ) -> Result<Found> {
+        let lease = self.content.lease()?;
         let download = Download { client: client.clone(), reference: reference.clone(), content: self.content.clone() };
         let pull = Pull { store: self, download, reference, shown: reference.familiar(), progress };
-        pull.run(platform).await
+        pull.find(platform, lease).await
+    }
+}
+
+impl Found {
+    /// The image.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Its layers, to be read while they are fetched.
+    pub fn incoming(&self) -> Incoming {
+        self.incoming.clone()
+    }
+
+    /// Fetches the layers that are not here. When it fails or is killed, what was complete stays.
+    pub async fn fetch(&self, progress: &dyn Progress) -> Result<()> {
+        // However this ends, no reader waits for ever.
+        let _end = Ending(&self.incoming);
+        self.download.all(&self.incoming, &self.missing, progress).await
+    }
+
+    /// Gives the name to the image, whose blobs are all here.
+    pub fn register(self) -> Result<Pulled> {
+        self.require_programs()?;
+        let digest = self.resolved.indexes.first().unwrap_or(&self.resolved.descriptor.digest).clone();
+        let Resolved { indexes, manifest: Manifest { config, .. }, .. } = self.resolved;
+        let row =
+            record::row_of(&Facts { reference: Some(&self.reference), indexes, config, image: self.image.clone() })?;
+        let before = self.store.db.images().named(&row.name)?;
+        let same = before.iter().any(|old| old.platform == row.platform && old.manifest == row.manifest);
+        self.store.db.images().put(&row, record::dangling_name)?;
+        let image = self.store.with_names(self.image)?;
+        Ok(Pulled { image, digest, fresh: !same || !self.missing.is_empty() })
+    }
+
+    /// A layer that is to be a program must be one, and not the machine code that somebody made of it.
+    fn require_programs(&self) -> Result<()> {
+        for layer in self.image().layers.iter().filter(|layer| layer.format == LayerFormat::Wasm) {
+            let digest = layer.blob.digest.clone();
+            let first = self.store.content.beginning(&digest)?;
+            if let Some(reason) = (self.store.judge.refuses)(&first) {
+                return Err(Error::Program { reference: self.reference.familiar(), digest, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Ending<'a>(&'a Incoming);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.fail_rest();
     }
 }
 
@@ -58,25 +124,24 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    async fn run(&self, wanted: Option<&Platform>) -> Result<Pulled> {
+    async fn find(self, wanted: Option<&Platform>, lease: Lease) -> Result<Found> {
         let resolved = self.resolve(wanted).await?;
         self.progress.event(&Event::Resolved { reference: self.reference.clone() });
         let config = self.config(&resolved.manifest.config).await?;
         let (image, needs) = self.describe(&resolved, &config)?;
         self.require_platform(wanted, &image.platform)?;
         self.require_offered(needs)?;
-        let fetched = self.layers(&image).await?;
-        self.require_programs(&image)?;
-        let digest = resolved.indexes.first().unwrap_or(&resolved.descriptor.digest).clone();
-        let config = resolved.manifest.config;
-        let renamed = self.register(&Facts {
-            reference: Some(self.reference),
-            indexes: resolved.indexes,
-            config,
-            image: image.clone(),
-        })?;
-        let image = self.store.with_names(image)?;
-        Ok(Pulled { image, digest, fresh: fetched || renamed })
+        let missing = self.missing(&image);
+        Ok(Found {
+            store: self.store.clone(),
+            incoming: Incoming::new(&self.store.content, missing.iter().map(|blob| blob.digest.clone())),
+            missing,
+            download: self.download,
+            resolved,
+            image,
+            reference: self.reference.clone(),
+            _lease: lease,
+        })
     }
 
     /// Follows indexes to the manifest for the platform. Every document passed is kept.
@@ -199,20 +264,8 @@ impl Pull<'_> {
         if imports.is_empty() { Ok(()) } else { Err(Error::Imports { reference: self.shown.clone(), imports }) }
     }
 
-    /// A layer that is to be a program must be one, and not the machine code that somebody made of it.
-    fn require_programs(&self, image: &Image) -> Result<()> {
-        for layer in image.layers.iter().filter(|layer| layer.format == LayerFormat::Wasm) {
-            let digest = layer.blob.digest.clone();
-            let first = self.store.content.beginning(&digest)?;
-            if let Some(reason) = (self.store.judge.refuses)(&first) {
-                return Err(Error::Program { reference: self.shown.clone(), digest, reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// Fetches the layers that are not here. Whether there were any.
-    async fn layers(&self, image: &Image) -> Result<bool> {
+    /// The layers that are not here, each once.
+    fn missing(&self, image: &Image) -> Vec<Descriptor> {
         let mut seen = HashSet::new();
         let mut missing = Vec::new();
         for blob in image.layers.iter().map(|layer| &layer.blob).filter(|blob| seen.insert(&blob.digest)) {
@@ -223,18 +276,7 @@ impl Pull<'_> {
                 missing.push(blob.clone());
             }
         }
-        let any = !missing.is_empty();
-        self.download.all(missing, self.progress).await?;
-        Ok(any)
-    }
-
-    /// Gives the name to the image. Whether it had meant another, or nothing.
-    fn register(&self, facts: &Facts<'_>) -> Result<bool> {
-        let row = record::row_of(facts)?;
-        let before = self.store.db.images().named(&row.name)?;
-        let same = before.iter().any(|old| old.platform == row.platform && old.manifest == row.manifest);
-        self.store.db.images().put(&row, record::dangling_name)?;
-        Ok(!same)
+        missing
     }
 }
 

@@ -57,6 +57,17 @@ impl FileLock {
         matches!((self.file.metadata(), path.symlink_metadata()), (Ok(here), Ok(there)) if same(&here, &there))
     }
 
+    /// Whether the locked file is what `path` names now. Elsewhere a file that is open keeps its name.
+    #[cfg(not(unix))]
+    pub fn is(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The only hold on `path`, or `None` while another process has one.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;

@@ -20,6 +20,31 @@ pub fn read_at(file: &File, most: usize, offset: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads once, as much as `buffer` takes at the most. Nothing at the end.
+#[cfg(unix)]
+pub fn read_into(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+/// Reads once, as much as `buffer` takes at the most. Nothing at the end.
+#[cfg(windows)]
+pub fn read_into(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// Writes all of `bytes`.
+pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write_at(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => (bytes, offset) = (&bytes[written..], offset + written as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Writes once; how many bytes that took.
 #[cfg(unix)]
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
