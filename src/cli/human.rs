@@ -83,6 +83,17 @@ pub fn parse_time(text: &str) -> Option<i64> {
     valid.then(|| days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset)
 }
 
+/// Seconds since 1970 as Go prints a time, in UTC.
+pub fn local_time(seconds: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string())
+}
+
+/// Seconds since 1970 as RFC 3339 has it.
+pub fn rfc_3339(seconds: i64) -> Option<String> {
+    jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
+}
+
 fn split_offset(time: &str) -> Option<(&str, i64)> {
     if let Some(clock) = time.strip_suffix(['Z', 'z']) {
         return Some((clock, 0));

@@ -2,16 +2,47 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+
+use super::filter::{self, Filter};
+use super::template::Format;
 use super::{Context, Outcome, human, output};
-use crate::image::{Image, Name};
+use crate::error::Failure;
+use crate::image::{Image, Name, Use};
 use crate::oci::Digest;
 use crate::reference::Reference;
 
 /// What Docker prints where there is nothing.
-const NONE: &str = "<none>";
+pub const NONE: &str = "<none>";
+
+/// What images can be filtered by.
+const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
+
+/// The fields of a line, with their headings.
+const HEADINGS: &[(&str, &str)] = &[
+    ("Containers", "CONTAINERS"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("Platform", "PLATFORM"),
+    ("Repository", "REPOSITORY"),
+    ("SharedSize", "SHARED SIZE"),
+    ("Size", "SIZE"),
+    ("Tag", "TAG"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("VirtualSize", "SIZE"),
+];
 
 /// List images
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Filters: before=IMAGE, since=IMAGE, until=TIME, dangling=true|false, label=KEY[=VALUE], reference=PATTERN
+
+Examples:
+  wherry images --filter dangling=true -q
+  wherry images --format 'table {{.Repository}}\\t{{.Tag}}\\t{{.Size}}'"
+)]
 pub struct Args {
     /// Show all images (accepted for compatibility: there are no hidden ones)
     #[arg(short, long)]
@@ -25,110 +56,180 @@ pub struct Args {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Print a table or one JSON object a line
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    filter: Vec<Filter>,
+    /// Format output: table, json, 'table TEMPLATE', or a template such as '{{.Repository}}:{{.Tag}}'
+    #[arg(long)]
+    format: Option<String>,
     /// Only images of this repository, or of this one name
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
-/// One line: an image by one of its names.
+/// One line: an image by one of its names, or without any.
+#[derive(Clone, Copy)]
 struct Line<'a> {
     image: &'a Image,
-    name: &'a Name,
+    name: Option<&'a Name>,
 }
 
 /// Lists the images.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
-    let images = ctx.host()?.images()?.list()?;
-    let filter = args.name.as_deref().map(Filter::new).transpose()?;
-    let lines = images.iter().flat_map(|image| image.names().iter().map(move |name| Line { image, name }));
-    let lines: Vec<Line> = lines.filter(|line| filter.as_ref().is_none_or(|f| f.fits(&line.name.reference))).collect();
-    output::print(&show(&args, &lines, now()))?;
+    let format = Format::parse(args.format.as_deref())?;
+    let mut images = ctx.host()?.images()?.list()?;
+    images.sort_by_key(|image| std::cmp::Reverse(created(image)));
+    let mut lines: Vec<Line> = images.iter().flat_map(lines_of).collect();
+    if let Some(name) = &args.name {
+        let wanted = Wanted::new(name)?;
+        lines.retain(|line| line.name.is_some_and(|name| wanted.is(&name.reference)));
+    }
+    Filter::require(&args.filter, FILTERS)?;
+    for filter in &args.filter {
+        keep(&mut lines, filter, ctx)?;
+    }
+    let rows: Vec<Value> = lines.iter().map(|line| row(line, args.no_trunc, now())).collect();
+    output::print(&if args.quiet {
+        rows.iter().map(|row| text(row, "ID") + "\n").collect()
+    } else {
+        format.show(&rows, HEADINGS, |rows| table(rows, args.digests))?
+    })?;
     Ok(0)
 }
 
+/// What is shown of an image, a line for each of its names.
+pub fn rows_of(image: &Image) -> Vec<Value> {
+    lines_of(image).iter().map(|line| row(line, false, now())).collect()
+}
+
+/// A name by digest alone is shown only of an image that has no other.
+fn lines_of(image: &Image) -> Vec<Line<'_>> {
+    let tagged: Vec<Line> = image
+        .names()
+        .iter()
+        .filter(|name| name.reference.tag().is_some())
+        .map(|name| Line { image, name: Some(name) })
+        .collect();
+    match (tagged.is_empty(), image.names()) {
+        (false, _) => tagged,
+        (true, []) => vec![Line { image, name: None }],
+        (true, names) => names.iter().map(|name| Line { image, name: Some(name) }).collect(),
+    }
+}
+
 /// A repository, or one name in it.
-struct Filter {
+struct Wanted {
     reference: Reference,
     whole_repository: bool,
 }
 
-impl Filter {
+impl Wanted {
     fn new(typed: &str) -> Result<Self, crate::reference::Error> {
         let last = typed.rsplit('/').next().unwrap_or(typed);
         Ok(Self { reference: typed.parse()?, whole_repository: !last.contains([':', '@']) })
     }
 
-    fn fits(&self, name: &Reference) -> bool {
+    fn is(&self, name: &Reference) -> bool {
         if self.whole_repository { name.name() == self.reference.name() } else { *name == self.reference }
     }
 }
 
-fn show(args: &Args, lines: &[Line], now: i64) -> String {
-    if args.quiet {
-        let mut ids: Vec<String> = lines.iter().map(|line| id(line.image.id(), args.no_trunc) + "\n").collect();
-        ids.dedup();
-        return ids.concat();
-    }
-    match args.format {
-        Format::Json => lines.iter().map(|line| json(line, args.no_trunc, now) + "\n").collect(),
-        Format::Table if args.digests => {
-            let cells = |line: &Line| {
-                let mut cells = cells(line, args.no_trunc, now);
-                cells.insert(2, line.name.digest.to_string());
-                cells
-            };
-            let header = ["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"];
-            output::table(&header, &lines.iter().map(cells).collect::<Vec<_>>())
+/// Keeps the lines that a filter lets through.
+fn keep(lines: &mut Vec<Line>, filter: &Filter, ctx: &Context) -> Result<(), Box<dyn Failure>> {
+    match filter.name.as_str() {
+        "dangling" => {
+            let wanted = filter.truth()?;
+            lines.retain(|line| line.image.is_dangling() == wanted);
         }
-        Format::Table => {
-            let rows: Vec<_> = lines.iter().map(|line| cells(line, args.no_trunc, now)).collect();
-            output::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
+        "label" => lines.retain(|line| filter.label(&line.image.config().config.labels)),
+        "reference" => lines.retain(|line| line.name.is_some_and(|name| fits(&filter.value, &name.reference))),
+        "until" => {
+            let until = filter.time()?;
+            lines.retain(|line| created(line.image).is_some_and(|at| at.saturating_mul(1_000_000_000) < until));
+        }
+        other => {
+            let than = ctx.host()?.images()?.get(&filter.value, None)?;
+            let than = than.ok_or_else(|| filter.wrong("No such image"))?;
+            let (at, older) = (created(&than), other == "before");
+            lines.retain(|line| if older { created(line.image) < at } else { created(line.image) > at });
         }
     }
+    Ok(())
 }
 
-fn cells(line: &Line, whole_ids: bool, now: i64) -> Vec<String> {
-    vec![
-        line.name.reference.name(),
-        line.name.reference.tag().unwrap_or(NONE).to_owned(),
-        id(line.image.id(), whole_ids),
-        since(line.image, now),
-        human::size(line.image.size()),
-    ]
+/// Whether a name, with its tag or without, fits a pattern, as people write it or in full.
+fn fits(pattern: &str, name: &Reference) -> bool {
+    let familiar = name.name();
+    let full = format!("{}/{}", name.registry(), name.repository());
+    let tag = name.tag().map_or_else(String::new, |tag| format!(":{tag}"));
+    [format!("{familiar}{tag}"), familiar, format!("{full}{tag}"), full].iter().any(|n| filter::matches(pattern, n))
 }
 
-fn json(line: &Line, whole_ids: bool, now: i64) -> String {
-    serde_json::json!({
-        "CreatedAt": line.image.config().created.as_deref().unwrap_or("N/A"),
-        "CreatedSince": since(line.image, now),
-        "Digest": line.name.digest,
-        "ID": id(line.image.id(), whole_ids),
-        "Platform": line.image.platform().to_string(),
-        "Repository": line.name.reference.name(),
-        "Size": human::size(line.image.size()),
-        "Tag": line.name.reference.tag().unwrap_or(NONE),
+fn table(rows: &[Value], digests: bool) -> String {
+    let mut columns = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
+    if digests {
+        columns.insert(2, "Digest");
+    }
+    let heading = |field| HEADINGS.iter().find(|(name, _)| *name == field).map_or(field, |(_, heading)| *heading);
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|field| text(row, field)).collect()).collect();
+    output::table(&columns.iter().copied().map(heading).collect::<Vec<_>>(), &cells)
+}
+
+fn text(row: &Value, field: &str) -> String {
+    row[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// What Docker's templates and JSON call it.
+fn row(line: &Line, whole_ids: bool, now: i64) -> Value {
+    let (image, name) = (line.image, line.name);
+    let size = human::size(image.size());
+    json!({
+        "Containers": "N/A",
+        "CreatedAt": created(image).and_then(human::local_time).unwrap_or_else(|| "N/A".to_owned()),
+        "CreatedSince": created(image).map_or_else(|| "N/A".to_owned(), |created| human::ago(created, now)),
+        "Digest": name.map_or_else(|| NONE.to_owned(), |name| name.digest.to_string()),
+        "ID": id(image.id(), whole_ids),
+        "Platform": image.platform().to_string(),
+        "Repository": name.map_or_else(|| NONE.to_owned(), |name| name.reference.name()),
+        "SharedSize": "N/A",
+        "Size": size,
+        "Tag": name.and_then(|name| name.reference.tag()).unwrap_or(NONE),
+        "UniqueSize": "N/A",
+        "VirtualSize": size,
     })
-    .to_string()
 }
 
-fn id(digest: &Digest, whole: bool) -> String {
+/// An id as it is shown.
+pub fn id(digest: &Digest, whole: bool) -> String {
     if whole { digest.to_string() } else { digest.short().to_owned() }
 }
 
-fn since(image: &Image, now: i64) -> String {
-    let created = image.config().created.as_deref().and_then(human::parse_time);
-    created.map_or_else(|| "N/A".to_owned(), |created| human::ago(created, now))
+/// When an image says that it was made, in seconds since 1970.
+pub fn created(image: &Image) -> Option<i64> {
+    image.config().created.as_deref().and_then(human::parse_time)
 }
 
-fn now() -> i64 {
+/// Now, in seconds since 1970.
+pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().try_into().unwrap_or(i64::MAX))
+}
+
+/// Tells of each image the container that is made of it, a running one first.
+#[cfg(target_os = "linux")]
+pub fn users(ctx: &Context) -> Result<impl Fn(&Image) -> Option<Use>, Box<dyn Failure>> {
+    use crate::container::{Container, Status};
+    let containers = ctx.host()?.containers()?.list()?;
+    let is_running = |container: &Container| matches!(container.status, Status::Running { .. });
+    Ok(move |image: &Image| {
+        let users = containers.iter().filter(|c| c.record.image_id == *image.id());
+        let user = users.max_by_key(|c| is_running(c))?;
+        Some(Use { container: user.record.short_id().to_owned(), running: is_running(user) })
+    })
+}
+
+/// Where there are no containers none is made of an image.
+#[cfg(not(target_os = "linux"))]
+pub fn users(_: &Context) -> Result<impl Fn(&Image) -> Option<Use>, Box<dyn Failure>> {
+    Ok(|_: &Image| None)
 }

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::template::Template;
-use super::{Context, Outcome, output};
+use super::image::inspect;
+use super::{Context, Outcome};
 use crate::container::{self, Container, PortBinding, Status};
 use crate::engine::wasm::grant;
 use crate::error::{Failure, Kind};
-use crate::image::Image;
 
 /// Return low-level information on containers and images
 #[derive(Debug, clap::Args)]
@@ -43,14 +42,7 @@ pub fn run(args: Args, context: &Context) -> Outcome {
         found.push(look(name, args.kind.as_deref(), context)?);
         Ok(())
     })?;
-    output::print(&match args.format.as_deref() {
-        None => format!("{:#}\n", Value::from(found)),
-        Some("json") => format!("{}\n", Value::from(found)),
-        Some(format) => {
-            let template = Template::parse(format)?;
-            found.iter().map(|o| template.render(o).map(|t| t + "\n")).collect::<Result<String, _>>()?
-        }
-    })?;
+    inspect::print(found, args.format.as_deref())?;
     Ok(status)
 }
 
@@ -65,15 +57,7 @@ fn look(name: &str, kind: Option<&str>, context: &Context) -> Result<Value, Box<
     }
     let image = if kind == Some("container") { None } else { host.images()?.get(name, None)? };
     let image = image.ok_or_else(|| NoSuchObject { name: name.to_owned() })?;
-    let mut shown = of_image(&image);
-    if let Some(artifact) = host.images()?.artifact_of(&image)? {
-        shown["Wasm"] = json!({
-            "os": artifact.config.os,
-            "component": artifact.config.component,
-            "annotations": artifact.annotations,
-        });
-    }
-    Ok(shown)
+    inspect::shown(&image, context)
 }
 
 /// Go's zero time, which Docker shows for what has not happened.
@@ -166,28 +150,5 @@ fn mount(bind: &str) -> Value {
         "Mode": if bind.readonly { "ro" } else { "rw" },
         "RW": !bind.readonly,
         "Propagation": "rprivate",
-    })
-}
-
-fn of_image(image: &Image) -> Value {
-    let names = image.names().iter();
-    let tags: Vec<String> =
-        names.clone().filter(|n| n.reference.tag().is_some()).map(|n| n.reference.familiar()).collect();
-    let digests: Vec<String> = names.map(|n| format!("{}@{}", n.reference.name(), n.digest)).collect();
-    let config = image.config();
-    json!({
-        "Id": image.id(),
-        "RepoTags": tags,
-        "RepoDigests": digests,
-        "Created": config.created,
-        "Author": config.author.as_deref().unwrap_or_default(),
-        "Architecture": config.architecture,
-        "Variant": config.variant.as_deref().unwrap_or_default(),
-        "Os": config.os,
-        "Size": image.size(),
-        "Config": config.config,
-        "Capabilities": { "Requested": grant::requested(&config.config.labels) },
-        "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
-        "Descriptor": image.manifest(),
     })
 }

@@ -6,6 +6,7 @@
 //! cannot be run or found, 1 for a command other than run that failed, as with Docker.
 
 mod completion;
+mod filter;
 mod grants;
 mod history;
 mod human;
@@ -31,6 +32,7 @@ mod tag;
 mod template;
 mod trust;
 mod version;
+mod when;
 
 #[cfg(target_os = "linux")]
 mod commit;
@@ -66,9 +68,6 @@ mod stop;
 mod top;
 #[cfg(target_os = "linux")]
 mod wait;
-#[cfg(target_os = "linux")]
-mod when;
-
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::Write;
@@ -330,7 +329,6 @@ fn terminal_size() -> Option<crate::sys::pty::Size> {
 }
 
 /// Runs `each` for every name, tells of those that failed, and fails in the end if one did.
-#[cfg(target_os = "linux")]
 fn for_each(names: &[String], mut each: impl FnMut(&str) -> Result<(), Box<dyn Failure>>) -> Outcome {
     let mut failed = 0;
     for name in names {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::template::{self, Template};
+use super::template::{self, Format};
 use super::{Context, Outcome, human, output, publish};
 use crate::container::{Container, Status};
 
@@ -24,9 +24,9 @@ pub struct Args {
     /// Only display container IDs
     #[arg(short, long)]
     quiet: bool,
-    /// Format output: table, json, or a template such as '{{.Names}} {{.Status}}'
-    #[arg(long, default_value = "table")]
-    format: String,
+    /// Format output: table, json, 'table TEMPLATE', or a template such as '{{.Names}} {{.Status}}'
+    #[arg(long)]
+    format: Option<String>,
 }
 
 /// How much of a command is shown.
@@ -42,32 +42,36 @@ pub fn run(args: Args, context: &Context) -> Outcome {
     Ok(0)
 }
 
+/// The fields of a line, with their headings; the first are those of the table.
+const HEADINGS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("CreatedAt", "CREATED AT"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+    ("State", "STATE"),
+];
+
+/// How many of them are in the table.
+const COLUMNS: usize = 7;
+
 fn show(args: &Args, containers: &[&Container]) -> Result<String, template::Error> {
-    let rows = containers.iter().map(|c| row(c, args.no_trunc));
+    let format = Format::parse(args.format.as_deref())?;
+    let rows: Vec<Value> = containers.iter().map(|c| row(c, args.no_trunc)).collect();
     if args.quiet {
-        return Ok(rows.map(|row| format!("{}\n", text(&row, "ID"))).collect());
+        return Ok(rows.iter().map(|row| format!("{}\n", text(row, "ID"))).collect());
     }
-    match args.format.as_str() {
-        "json" => Ok(rows.map(|row| format!("{row}\n")).collect()),
-        "table" => {
-            const COLUMNS: [(&str, &str); 7] = [
-                ("CONTAINER ID", "ID"),
-                ("IMAGE", "Image"),
-                ("COMMAND", "Command"),
-                ("CREATED", "RunningFor"),
-                ("STATUS", "Status"),
-                ("PORTS", "Ports"),
-                ("NAMES", "Names"),
-            ];
-            let cells: Vec<Vec<String>> =
-                rows.map(|row| COLUMNS.iter().map(|(_, key)| text(&row, key)).collect()).collect();
-            Ok(output::table(&COLUMNS.map(|(header, _)| header), &cells))
-        }
-        format => {
-            let template = Template::parse(format)?;
-            rows.map(|row| Ok(template.render(&row)? + "\n")).collect()
-        }
-    }
+    format.show(&rows, HEADINGS, |rows| {
+        let columns = &HEADINGS[..COLUMNS];
+        let cells: Vec<Vec<String>> =
+            rows.iter().map(|row| columns.iter().map(|(field, _)| text(row, field)).collect()).collect();
+        output::table(&columns.iter().map(|(_, heading)| *heading).collect::<Vec<_>>(), &cells)
+    })
 }
 
 fn text(row: &Value, key: &str) -> String {
@@ -75,7 +79,7 @@ fn text(row: &Value, key: &str) -> String {
 }
 
 /// What Docker's templates and JSON call it.
-fn row(container: &Container, whole: bool) -> Value {
+pub fn row(container: &Container, whole: bool) -> Value {
     let record = &container.record;
     let command = record.command().join(" ");
     let command = if whole { command } else { human::shortened(&command, COMMAND_WIDTH) };

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::{Context, Outcome, output};
-#[cfg(target_os = "linux")]
-use crate::container::{Container, Status};
+use super::images::users;
+use super::{Context, Outcome, output, tell};
+use crate::error::Failure;
 use crate::host::Host;
-use crate::image::{Image, Removed, Use};
+use crate::image::Removed;
 use crate::oci::Digest;
 
 /// Remove one or more images
@@ -22,45 +22,41 @@ pub struct Args {
 
 /// Removes each image in turn. What cannot be removed is told of, and the rest is still done.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
-    let mut failed = None;
-    #[cfg(target_os = "linux")]
-    let containers = ctx.host()?.containers()?.list()?;
-    #[cfg(target_os = "linux")]
-    let in_use = in_use(&containers);
-    #[cfg(not(target_os = "linux"))]
-    let in_use = |_: &Image| None::<Use>;
-    let ids: HashSet<Digest> = ctx.host()?.images()?.list()?.iter().map(|image| image.id().clone()).collect();
+    let in_use = users(ctx)?;
+    let ids = ids(ctx.host()?)?;
+    let mut status = 0;
     for name in &args.images {
         let id = ctx.host()?.images()?.get(name, None)?.map(|image| image.id().to_string());
         match ctx.host()?.images()?.remove(name, args.force, &in_use) {
             Ok(removed) => {
                 note(ctx.host()?, &removed, &id.unwrap_or_default(), &ids);
-                output::print(&removed.iter().map(line).collect::<String>())?;
+                output::print(&removed.iter().map(|one| line(one, ["Untagged", "Deleted"])).collect::<String>())?;
             }
-            Err(error) => failed = Some(error),
+            // With force, one that does not exist is as good as removed.
+            Err(error) if args.force && error.kind() == crate::error::Kind::NotFound => tell(&error),
+            Err(error) => {
+                tell(&error);
+                status = 1;
+            }
         }
     }
-    ctx.host()?.sweep_layers()?;
-    ctx.host()?.sweep_code()?;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(0),
-    }
+    sweep(ctx.host()?)?;
+    Ok(status)
 }
 
-/// A container that is made of the image, a running one first.
-#[cfg(target_os = "linux")]
-fn in_use(containers: &[Container]) -> impl Fn(&Image) -> Option<Use> {
-    let is_running = |container: &Container| matches!(container.status, Status::Running { .. });
-    move |image| {
-        let users = containers.iter().filter(|c| c.record.image_id == *image.id());
-        let user = users.max_by_key(|c| is_running(c))?;
-        Some(Use { container: user.record.short_id().to_owned(), running: is_running(user) })
-    }
+/// The ids of all images.
+pub fn ids(host: &Host) -> Result<HashSet<Digest>, Box<dyn Failure>> {
+    Ok(host.images()?.list()?.iter().map(|image| image.id().clone()).collect())
+}
+
+/// Removes what the images that are gone needed: layers and compiled code.
+pub fn sweep(host: &Host) -> Result<(), Box<dyn Failure>> {
+    host.sweep_layers()?;
+    Ok(host.sweep_code()?)
 }
 
 /// Writes down what was removed; of what was deleted, the images among it.
-fn note(host: &Host, removed: &[Removed], id: &str, ids: &HashSet<Digest>) {
+pub fn note(host: &Host, removed: &[Removed], id: &str, ids: &HashSet<Digest>) {
     for one in removed {
         match one {
             Removed::Untagged(name) => host.note_image("untag", id, name),
@@ -72,9 +68,10 @@ fn note(host: &Host, removed: &[Removed], id: &str, ids: &HashSet<Digest>) {
     }
 }
 
-fn line(removed: &Removed) -> String {
+/// What was done, in the two words for taking a name away and for deleting.
+pub fn line(removed: &Removed, [untagged, deleted]: [&str; 2]) -> String {
     match removed {
-        Removed::Untagged(name) => format!("Untagged: {name}\n"),
-        Removed::Deleted(digest) => format!("Deleted: {digest}\n"),
+        Removed::Untagged(name) => format!("{untagged}: {name}\n"),
+        Removed::Deleted(digest) => format!("{deleted}: {digest}\n"),
     }
 }

@@ -290,6 +290,11 @@ impl Container {
         self.directory.join("log")
     }
 
+    /// Bytes of the files that it wrote or, where layers are copied, that it has.
+    pub fn written(&self) -> u64 {
+        self.record.rootfs.written()
+    }
+
     /// When it was created.
     pub fn created(&self) -> Timestamp {
         self.record.created

@@ -24,10 +24,12 @@ mod error;
 mod incoming;
 mod kind;
 mod local;
+mod prune;
 mod pull;
 mod push;
 mod record;
 mod remove;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +45,7 @@ pub use download::PARALLEL_LAYERS;
 pub use error::{Error, Result};
 pub use incoming::Incoming;
 pub use kind::MAX_CONFIG_BYTES;
+pub use prune::Pruned;
 pub use pull::{Found, Pulled};
 pub use push::{Artifact, Pushed};
 pub use remove::{Removed, Use};

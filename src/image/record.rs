@@ -87,7 +87,7 @@ const NAMELESS: &str = "@";
 
 /// The name of a row and what it resolved to; `None` for an image that was given no name.
 pub(super) fn name_of(row: &ImageRow) -> Result<Option<Name>> {
-    if row.name.starts_with(NAMELESS) {
+    if is_nameless(row) {
         return Ok(None);
     }
     let reference = row.name.parse().map_err(unreadable(&row.name))?;
@@ -102,6 +102,11 @@ pub(super) fn dangling_name(row: &ImageRow) -> String {
         // A name that cannot be read still must not be lost.
         Err(_) => format!("{}@{}", row.name, row.manifest),
     }
+}
+
+/// Whether a row's image was given no name.
+pub(super) fn is_nameless(row: &ImageRow) -> bool {
+    row.name.starts_with(NAMELESS)
 }
 
 /// All blobs that a row needs.

@@ -46,15 +46,11 @@ impl Store {
         for row in &orphans {
             refuse_used(name_or_id, force, in_use(&record::image_of(row)?))?;
         }
-        let keys: Vec<(&str, &str)> = rows.iter().map(|row| (row.name.as_str(), row.platform.as_str())).collect();
-        self.db.images().remove(&keys)?;
-        let mut removed = untagged(&rows)?;
-        removed.extend(self.deleted(&orphans)?);
-        Ok(removed)
+        Ok(self.remove_rows(&rows)?.removed)
     }
 
     /// Those of `rows` whose image has no other row.
-    fn orphans<'a>(&self, rows: &'a [ImageRow]) -> Result<Vec<&'a ImageRow>> {
+    pub(super) fn orphans<'a>(&self, rows: &'a [ImageRow]) -> Result<Vec<&'a ImageRow>> {
         let mut orphans: Vec<&ImageRow> = Vec::new();
         for row in rows {
             let others = self.db.images().of_config(&row.config)?;
@@ -67,22 +63,22 @@ impl Store {
 
     /// The images without a row, and the blobs that nothing needs any more: also when no image went, since
     /// one image may have been packed in two ways. While a pull is going on, they wait for the next removal.
-    fn deleted(&self, orphans: &[&ImageRow]) -> Result<Vec<Removed>> {
+    pub(super) fn deleted(&self, orphans: &[&ImageRow]) -> Result<(Vec<Removed>, u64)> {
         let ids: Vec<Digest> = orphans.iter().filter_map(|row| row.config.parse().ok()).collect();
-        let mut garbage = self.collect_garbage()?;
+        let (mut garbage, freed) = self.collect_garbage()?;
         garbage.retain(|digest| !ids.contains(digest));
         garbage.sort_unstable();
-        Ok(ids.into_iter().chain(garbage).map(Removed::Deleted).collect())
+        Ok((ids.into_iter().chain(garbage).map(Removed::Deleted).collect(), freed))
     }
 
-    fn collect_garbage(&self) -> Result<Vec<Digest>> {
-        let Some(collection) = self.content.collection()? else { return Ok(Vec::new()) };
+    fn collect_garbage(&self) -> Result<(Vec<Digest>, u64)> {
+        let Some(collection) = self.content.collection()? else { return Ok((Vec::new(), 0)) };
         // Read while nobody can pull: no blob of a row that comes later is missed.
         let mut keep = HashSet::new();
         for row in self.db.images().list()? {
             keep.extend(record::blobs_of(&row)?);
         }
-        Ok(collection.keep_only(&keep)?.0)
+        Ok(collection.keep_only(&keep)?)
     }
 }
 
@@ -112,7 +108,7 @@ fn refuse_used(name: &str, force: bool, used: Option<Use>) -> Result<()> {
     }
 }
 
-fn untagged(rows: &[ImageRow]) -> Result<Vec<Removed>> {
+pub(super) fn untagged(rows: &[ImageRow]) -> Result<Vec<Removed>> {
     let mut names = familiar_names(rows)?;
     names.dedup();
     Ok(names.into_iter().map(Removed::Untagged).collect())

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys;
 use crate::sys::dir::Dir;
 use crate::sys::mount::{MAX_LOWER, Recipe};
+use crate::sys::tree::bytes_in;
 
 use super::chain::Chain;
 use super::copy;
@@ -132,6 +133,15 @@ impl Rootfs {
             Self::Layers { layers, .. } if layers.len() == 1 => Dir::open(&layers[0]).map(OwnedFd::from),
             Self::Copy { dir } => Dir::open(dir).map(OwnedFd::from),
             _ => self.recipe().detached(true),
+        }
+    }
+
+    /// Bytes of the files that are not in the layers: what the container wrote, or the whole copy.
+    pub fn written(&self) -> u64 {
+        match self {
+            Self::Overlay { upper, .. } => bytes_in(upper),
+            Self::Copy { dir } => bytes_in(dir),
+            Self::Layers { .. } => 0,
         }
     }
 

@@ -116,6 +116,17 @@ impl Store {
         rename(&from, &to)
     }
 
+    /// Bytes of files in each of a chain's layers as they were unpacked; `None` of one that is not there.
+    pub fn sizes(&self, layers: &[crate::oci::Layer]) -> Vec<Option<u64>> {
+        LayerId::of_chain(layers).iter().map(|id| self.size_of(id)).collect()
+    }
+
+    /// Bytes of files in a layer, if it is there.
+    pub fn size_of(&self, id: &LayerId) -> Option<u64> {
+        let record = fs::read(self.layer_path(id).join("layer.json")).ok()?;
+        serde_json::from_slice::<LayerRecord>(&record).ok().map(|record| record.bytes)
+    }
+
     pub(super) fn powers(&self) -> Powers {
         self.powers
     }

@@ -52,6 +52,23 @@ impl Images<'_> {
         })
     }
 
+    /// Gives the name of `rows`, which all have the same, to their images, and takes it from all others, which are kept
+    /// as [`Images::put`] keeps them. `gone` are rows that go away with it. All or nothing, and on the disk then.
+    pub fn put_all(&self, rows: &[ImageRow], gone: &[ImageRow], dangling: impl Fn(&ImageRow) -> String) -> Result<()> {
+        let intent = "name an image";
+        let Some(name) = rows.first().map(|row| &row.name) else { return Ok(()) };
+        self.db.write_durably(intent, |tx| {
+            for old in named(tx, name).map_err(failed(intent))? {
+                remove(tx, &old).map_err(failed(intent))?;
+                if rows.iter().all(|row| row.platform != old.platform || row.manifest != old.manifest) {
+                    replace(tx, &ImageRow { name: dangling(&old), ..old }).map_err(failed(intent))?;
+                }
+            }
+            gone.iter().try_for_each(|row| remove(tx, row)).map_err(failed(intent))?;
+            rows.iter().try_for_each(|row| replace(tx, row)).map_err(failed(intent))
+        })
+    }
+
     /// The images of this exact name, by platform.
     pub fn named(&self, name: &str) -> Result<Vec<ImageRow>> {
         let known = Known::about(self.db, "named", name);
@@ -113,6 +130,11 @@ fn named(connection: &Connection, name: &str) -> rusqlite::Result<Vec<ImageRow>>
 
 fn select(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<ImageRow>> {
     connection.prepare_cached(sql)?.query_map(values, row)?.collect()
+}
+
+fn remove(connection: &Connection, row: &ImageRow) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM images WHERE name = ?1 AND platform = ?2")?;
+    delete.execute([&row.name, &row.platform]).map(drop)
 }
 
 fn replace(connection: &Connection, row: &ImageRow) -> rusqlite::Result<()> {

@@ -49,6 +49,7 @@ pub mod socket;
 pub mod subid;
 #[cfg(target_os = "linux")]
 pub mod time;
+pub mod tree;
 #[cfg(target_os = "linux")]
 pub mod user;
 pub mod wasm_code;

@@ -72,3 +72,120 @@ fn an_image_in_use_is_not_removed_from_under_its_container() {
     let running = wherry.ok(["run", "-d", &image, "sleep", "100"]);
     wherry.call(["rmi", "-f", &image]).expect(1).complains(&["cannot be forced", &running[..12]]);
 }
+
+#[test]
+fn an_image_gets_further_names_and_what_had_them_dangles() {
+    let (image, other) = (images::busybox(), images::busybox_zstd());
+    let wherry = Wherry::with(&image);
+    wherry.ok(["pull", "-q", &other]);
+    assert_eq!(wherry.ok(["tag", &image, "mine:1"]), "");
+    let id = wherry.ok(["images", "-q", "mine:1"]);
+    wherry.ok(["tag", &id, "localhost:5000/team/app"]);
+    assert_eq!(wherry.ok(["images", "-q", "localhost:5000/team/app:latest"]), id);
+    assert_eq!(wherry.ok(["run", "--rm", "mine:1", "echo", "tagged"]), "tagged");
+    // The name moves on: no image vanishes for it.
+    wherry.ok(["tag", &other, "mine:1"]);
+    assert_eq!(wherry.ok(["images", "-q", "mine:1"]), wherry.ok(["images", "-q", &other]));
+    for (bad, says) in [("Upper", "lowercase"), ("x@sha256:0", "digest"), ("sha256:abc", "ambiguous tag")] {
+        wherry.call(["tag", &image, bad]).expect(1).complains(&[says]);
+    }
+    wherry.call(["tag", "nobody/knows", "x"]).expect(1).complains(&["no such image", "nobody/knows"]);
+    // Removed by its id it has three names, which is too many without force.
+    wherry.call(["rmi", &id]).expect(1).complains(&["must be forced"]);
+    wherry.ok(["rmi", "localhost:5000/team/app"]);
+    let events =
+        wherry.ok(["events", "--since", "1h", "--until", "0s", "--filter", "type=image", "--format", "{{.Action}}"]);
+    assert!(events.contains("tag") && events.contains("untag"), "{events}");
+}
+
+#[test]
+fn lists_are_filtered_and_formatted_as_docker_does() {
+    let (image, other) = (images::busybox(), images::busybox_zstd());
+    let wherry = Wherry::with(&image);
+    wherry.ok(["pull", "-q", &other]);
+    wherry.ok(["tag", &image, "web/front:2"]);
+    let list = |arguments: &[&str]| wherry.ok([&["images"], arguments].concat());
+    assert_eq!(list(&["--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=web/*"]), "web/front:2");
+    assert_eq!(list(&["-f", "reference=*/*:2", "--format", "{{.Tag}}"]), "2");
+    let columns = list(&["--format", "table {{.Tag}}\\t{{.ID}}", "-f", "reference=web/front"]);
+    assert!(columns.starts_with("TAG       IMAGE ID\n2         "), "{columns}");
+    assert_eq!(list(&["-f", "dangling=true", "-q"]), "");
+    wherry.ok(["tag", &other, "web/front:2"]);
+    wherry.ok(["rmi", &image]);
+    let dangling = list(&["-f", "dangling=true"]);
+    assert!(dangling.lines().nth(1).is_some_and(|line| line.starts_with("web/front    <none>")), "{dangling}");
+    assert_eq!(list(&["-f", "until=1h", "-f", "label=no.such.label", "-q"]), "");
+    let newer = list(&["-q", "-f", &format!("since={other}")]);
+    let older = list(&["-q", "-f", &format!("before={other}")]);
+    assert!(newer.is_empty() || older.is_empty(), "{newer} {older}");
+    wherry.call(["images", "-f", "nonsense=1"]).expect(1).complains(&["invalid filter 'nonsense'", "dangling"]);
+    wherry.call(["images", "-f", "dangling=perhaps"]).expect(1).complains(&["neither true nor false"]);
+    wherry.call(["images", "--format", "{{.Nope}}"]).expect(1).complains(&["can't evaluate field Nope"]);
+    let all = list(&["--format", "{{range $k, $v := .}}{{$k}} {{end}}"]);
+    let first =
+        "Containers CreatedAt CreatedSince Digest ID Platform Repository SharedSize Size Tag UniqueSize VirtualSize";
+    assert!(all.starts_with(first), "{all}");
+}
+
+#[test]
+fn history_tells_the_steps_and_what_they_weigh() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let table = wherry.ok(["history", &image]);
+    assert!(table.starts_with("IMAGE          CREATED"), "{table}");
+    let id = wherry.ok(["images", "-q", &image]);
+    assert!(table.lines().nth(1).unwrap().starts_with(&id), "{table}");
+    assert!(table.lines().skip(2).all(|line| line.starts_with("<missing>")), "{table}");
+    let sizes = wherry.ok(["history", "--human=false", "--format", "{{.Size}}", &image]);
+    let files: u64 = sizes.lines().map(|size| size.parse::<u64>().unwrap()).sum();
+    assert!(files > 500_000, "the files of busybox: {sizes}");
+    assert_eq!(wherry.ok(["image", "history", "-q", &image]).lines().next().unwrap(), id);
+    wherry.call(["history", "nothing"]).expect(1).complains(&["No such image: nothing"]);
+}
+
+#[test]
+fn what_nobody_needs_is_pruned_and_what_is_used_stays() {
+    let (image, other) = (images::busybox(), images::deep());
+    let wherry = Wherry::with(&image);
+    wherry.ok(["pull", "-q", &other]);
+    wherry.ok(["create", "--name", "user", &image, "true"]);
+    wherry.ok(["tag", &other, "moving"]);
+    wherry.ok(["rmi", &other]);
+    wherry.ok(["tag", &image, "moving"]);
+    assert_eq!(wherry.ok(["image", "prune", "-f", "--filter", "label=none"]), "Total reclaimed space: 0B");
+    let asked = wherry.call(["image", "prune"]).expect(0);
+    assert!(asked.stdout.contains("Are you sure you want to continue? [y/N]"), "{}", asked.stdout);
+    let said = wherry.ok(["image", "prune", "-f"]);
+    assert!(said.starts_with("Deleted Images:\nuntagged: ") && said.contains("\ndeleted: sha256:"), "{said}");
+    assert!(!said.ends_with("Total reclaimed space: 0B"), "{said}");
+    let df = wherry.ok(["system", "df"]);
+    assert!(df.starts_with("TYPE            TOTAL     ACTIVE    SIZE"), "{df}");
+    let images: Vec<&str> = df.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(images[..3], ["Images", "1", "1"], "{df}");
+    assert!(images.last().unwrap().starts_with("(0%"), "nothing of an image in use can be reclaimed: {df}");
+    assert!(wherry.ok(["system", "df", "-v"]).contains("Containers space usage:"));
+    let pruned = wherry.ok(["system", "prune", "-a", "-f"]);
+    assert!(pruned.starts_with("Deleted Containers:\n") && pruned.contains("Deleted Images:\n"), "{pruned}");
+    assert_eq!(wherry.ok(["images", "-q"]), "");
+    assert_eq!(names(wherry.root(), "content/blobs/sha256"), Vec::<String>::new());
+    assert_eq!(names(wherry.root(), "layers"), Vec::<String>::new());
+}
+
+#[test]
+fn an_image_is_inspected_as_the_api_has_it() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let shown: Value = serde_json::from_str(&wherry.ok(["image", "inspect", &image])).unwrap();
+    let shown = &shown[0];
+    for field in
+        ["Id", "RepoTags", "RepoDigests", "Created", "Architecture", "Os", "Size", "Config", "RootFS", "Metadata"]
+    {
+        assert!(!shown[field].is_null(), "{field}: {shown}");
+    }
+    assert_eq!(shown["RepoTags"][0], image.as_str());
+    assert_eq!(
+        wherry.ok(["inspect", "--type", "image", "-f", "{{.Os}}/{{.Architecture}}", &image]),
+        wherry.ok(["image", "inspect", "-f", "{{.Os}}/{{.Architecture}}", &image])
+    );
+    wherry.call(["image", "inspect", "nothing"]).expect(1).complains(&["No such image: nothing"]).says("[]\n");
+}

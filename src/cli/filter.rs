@@ -1,0 +1,160 @@
+//! `--filter NAME=VALUE`, as the commands that list and prune take it.
+
+use crate::error::{Failure, Kind};
+
+/// One filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// What is looked at.
+    pub name: String,
+    /// What it has to be.
+    pub value: String,
+}
+
+/// A filter that means nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such filter.
+    #[error("invalid filter '{name}'")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Those that there are.
+        known: &'static [&'static str],
+    },
+    /// It cannot be that.
+    #[error("invalid filter '{name}={value}': {reason}")]
+    Value {
+        /// Its name.
+        name: String,
+        /// What was typed.
+        value: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        Kind::InvalidArgument
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unknown { known, .. } => Some(format!("filters are {}", known.join(", "))),
+            Self::Value { .. } => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) =
+            text.split_once('=').ok_or("invalid argument: bad format of filter (expected name=value)")?;
+        Ok(Self { name: name.trim().to_lowercase(), value: value.trim().to_owned() })
+    }
+}
+
+impl Filter {
+    /// Fails unless all filters are of those that the command knows.
+    pub fn require(filters: &[Self], known: &'static [&'static str]) -> Result<(), Error> {
+        match filters.iter().find(|filter| !known.contains(&filter.name.as_str())) {
+            Some(filter) => Err(Error::Unknown { name: filter.name.clone(), known }),
+            None => Ok(()),
+        }
+    }
+
+    /// The value as a truth.
+    pub fn truth(&self) -> Result<bool, Error> {
+        match self.value.as_str() {
+            "true" | "True" | "TRUE" | "t" | "T" | "1" => Ok(true),
+            "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(false),
+            _ => Err(self.wrong("it is neither true nor false")),
+        }
+    }
+
+    /// The value as a time, in nanoseconds since 1970.
+    pub fn time(&self) -> Result<i64, Error> {
+        super::when::parse(&self.value).map_err(|reason| self.wrong(&reason))
+    }
+
+    /// Whether the value is one of these labels: by its key, or with its value.
+    pub fn label<'a>(&self, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> bool {
+        let (key, value) = self.value.split_once('=').map_or((self.value.as_str(), None), |(k, v)| (k, Some(v)));
+        labels.into_iter().any(|(name, is)| name == key && value.is_none_or(|value| value == is))
+    }
+
+    /// That the value cannot be meant.
+    pub fn wrong(&self, reason: &str) -> Error {
+        Error::Value { name: self.name.clone(), value: self.value.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Whether a name fits a shell pattern of `*`, `?` and `[…]`, in which `*` stops at a slash.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // The states are positions in the pattern: no input makes this take longer than their product.
+    let mut at = std::collections::BTreeSet::from([0]);
+    for c in name {
+        let mut next = std::collections::BTreeSet::new();
+        for position in closed(&pattern, at) {
+            match pattern.get(position) {
+                Some('*') if c != '/' => drop(next.insert(position)),
+                Some('?') if c != '/' => drop(next.insert(position + 1)),
+                Some('[') => next.extend(class(&pattern, position, c)),
+                Some(literal) if *literal == c => drop(next.insert(position + 1)),
+                _ => {}
+            }
+        }
+        at = next;
+    }
+    closed(&pattern, at).contains(&pattern.len())
+}
+
+/// The states, and those that a `*` that matches nothing leads to.
+fn closed(pattern: &[char], at: std::collections::BTreeSet<usize>) -> std::collections::BTreeSet<usize> {
+    let beyond = |start: usize| (start..).take_while(move |at| *at == start || pattern.get(at - 1) == Some(&'*'));
+    at.into_iter().flat_map(beyond).filter(|at| *at <= pattern.len()).collect()
+}
+
+/// Where a class of characters that has `c` leads to.
+fn class(pattern: &[char], start: usize, c: char) -> Option<usize> {
+    let end = start + 1 + pattern[start + 1..].iter().position(|c| *c == ']')?;
+    let (negated, set) = match &pattern[start + 1..end] {
+        ['^' | '!', set @ ..] => (true, set),
+        set => (false, set),
+    };
+    let mut has = set.contains(&c);
+    has |= set.windows(3).any(|range| range[1] == '-' && (range[0]..=range[2]).contains(&c));
+    (has != negated && c != '/').then_some(end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, fits) in [
+            ("alpine", "alpine", true),
+            ("al*", "alpine", true),
+            ("*", "alpine", true),
+            ("*", "a/b", false),
+            ("*/b", "a/b", true),
+            ("a?c", "abc", true),
+            ("a[a-c]c", "abc", true),
+            ("a[^a-c]c", "abc", false),
+            ("", "a", false),
+            ("", "", true),
+            ("**x", "aax", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXbY", false),
+            ("[", "[", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+        assert!(!matches(&"*a".repeat(2000), &"a".repeat(1000)), "and it ends");
+    }
+}

@@ -1,0 +1,226 @@
+//! Go's templates as scripts use them with `--format`: fields, variables, pipelines, `if`, `with`, `range`, Go's and
+//! Docker's functions. What is not offered is refused by name rather than printed wrongly.
+//!
+//! ```text
+//! text ─ parse ─▶ [Node] ─ eval(value) ─▶ text        parse: what is written; eval: what it comes to
+//! ```
+//!
+//! What is rendered is JSON: it cannot tell a Go struct, of which a missing field is a mistake, from a map, of which
+//! it is `<no value>`. The maps are known by their names ([`MAPS`]).
+
+mod eval;
+mod function;
+mod parse;
+
+use serde_json::Value;
+
+use crate::error::{Failure, Kind};
+
+/// The fields that are maps with any keys.
+const MAPS: [&str; 9] =
+    ["Annotations", "Attributes", "Data", "ExposedPorts", "Labels", "Options", "Ports", "Sysctls", "Volumes"];
+
+/// The most text that a template may become.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// A parsed template.
+#[derive(Debug)]
+pub struct Template(Vec<parse::Node>);
+
+/// A template that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something in it is not understood.
+    #[error("template parsing error: {what}")]
+    Parse {
+        /// What, and where.
+        what: String,
+    },
+    /// There is no such field.
+    #[error("template: can't evaluate field {field}")]
+    NoField {
+        /// Its name.
+        field: String,
+    },
+    /// A function cannot do with what it was given.
+    #[error("template: error calling {function}: {what}")]
+    Call {
+        /// The function.
+        function: &'static str,
+        /// Why.
+        what: String,
+    },
+    /// Values that cannot be gone through.
+    #[error("template: range can't iterate over {what}")]
+    Range {
+        /// The value.
+        what: String,
+    },
+    /// It becomes more text than is reasonable.
+    #[error("template: it becomes more than {MAX_OUTPUT} bytes of text")]
+    TooLong,
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        Kind::InvalidArgument
+    }
+}
+
+impl Template {
+    /// Parses `text`, in which `\\t` and `\\n` are what they look like.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let unescaped = text.replace("\\t", "\t").replace("\\n", "\n");
+        parse::parse(&unescaped).map(Self)
+    }
+
+    /// Fills it in from `value`.
+    pub fn render(&self, value: &Value) -> Result<String, Error> {
+        eval::render(&self.0, value)
+    }
+}
+
+/// How `--format` wants a list of things: a table of our own, of chosen columns, JSON, or a template.
+#[derive(Debug)]
+pub enum Format {
+    /// The command's own table.
+    Table,
+    /// A table whose columns a template says.
+    Columns(Template),
+    /// One JSON object a line.
+    Json,
+    /// A template for each line.
+    Lines(Template),
+}
+
+impl Format {
+    /// What was typed after `--format`; without it, the table.
+    pub fn parse(text: Option<&str>) -> Result<Self, Error> {
+        Ok(match text.map(str::trim) {
+            None | Some("" | "table") => Self::Table,
+            Some("json") => Self::Json,
+            Some(text) => match text.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '\\'])) {
+                Some(columns) => Self::Columns(Template::parse(columns.trim_start())?),
+                None => Self::Lines(Template::parse(text)?),
+            },
+        })
+    }
+
+    /// The text of `rows`, each an object; `table` makes the command's own table of them, and `headers` are the
+    /// headings of fields that a table of chosen columns begins with.
+    pub fn show(
+        &self,
+        rows: &[Value],
+        headers: &[(&str, &str)],
+        table: impl FnOnce(&[Value]) -> String,
+    ) -> Result<String, Error> {
+        match self {
+            Self::Table => Ok(table(rows)),
+            Self::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
+            Self::Lines(template) => rows.iter().map(|row| template.render(row).map(|line| line + "\n")).collect(),
+            Self::Columns(template) => {
+                let head: serde_json::Map<_, _> =
+                    headers.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading))).collect();
+                let head = template.render(&head.into())?;
+                let lines: Result<Vec<_>, _> = rows.iter().map(|row| template.render(row)).collect();
+                Ok(super::output::aligned([head].into_iter().chain(lines?)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(template: &str, value: &Value) -> Result<String, String> {
+        Template::parse(template).and_then(|t| t.render(value)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_scripts_write() {
+        let value = json!({
+            "A": {"B": 3, "L": ["x", "y"], "F": 2.5}, "S": "text", "T": true, "N": null, "E": [],
+            "Labels": {"k": "v", "a.b": "c"}, "M": [{"Name": "one"}, {"Name": "two"}],
+        });
+        for (template, becomes) in [
+            ("{{.A.B}}-{{ .S }}\\t!", "3-text\t!"),
+            ("{{json .S}} {{.A.L}} {{json .A.L}}", "\"text\" [x y] [\"x\",\"y\"]"),
+            ("{{.S | json}} {{.S | upper | printf \"%q\"}}", "\"text\" \"TEXT\""),
+            ("{{range .A.L}}<{{.}}>{{end}}", "<x><y>"),
+            ("{{range $i, $e := .A.L}}{{if $i}}, {{end}}{{$i}}={{$e}}{{end}}", "0=x, 1=y"),
+            ("{{range $k, $v := .Labels}}{{$k}}:{{$v}};{{end}}", "a.b:c;k:v;"),
+            ("{{range .E}}x{{else}}none{{end}}", "none"),
+            ("{{if .N}}a{{else if .T}}b{{else}}c{{end}}", "b"),
+            ("{{with .A}}{{.B}}{{$.S}}{{end}}{{with .N}}x{{else}}y{{end}}", "3texty"),
+            ("{{index .A.L 1}} {{index .Labels \"a.b\"}} {{(index .M 0).Name}} {{len .A.L}}", "y c one 2"),
+            ("{{.Labels}} {{.Labels.none}} {{.N}}", "map[a.b:c k:v] <no value> <nil>"),
+            ("{{join .A.L \"-\"}} {{split \"a,b\" \",\"}} {{title \"ab\"}} {{pad \"x\" 1 2}}.", "x-y [a b] Ab  x  ."),
+            ("{{truncate .S 2}} {{slice .S 1 3}} {{lower \"AB\"}} {{print 1 2 \"x\" .S}}", "te ex ab 1 2xtext"),
+            ("{{printf \"%-5s|%3d|%v|%.1f|%x|%t|%%\" .S .A.B .A.L .A.F 255 .T}}", "text |  3|[x y]|2.5|ff|true|%"),
+            (
+                "{{eq .S \"text\"}} {{eq .A.B 1 2 3}} {{ne .A.B 3}} {{lt .A.B 4}} {{ge .A.B 4}}",
+                "true true false true false",
+            ),
+            ("{{and .T .S}} {{or .N .S}} {{not .T}}", "text text false"),
+            ("a {{- /* a comment */ -}} b {{- .S -}} c", "abtextc"),
+            ("{{$x := .S}}{{$x}}{{$x = \"new\"}}{{$x}}", "textnew"),
+            ("{{range .M}}{{if eq .Name \"two\"}}{{break}}{{end}}{{.Name}}{{end}}", "one"),
+            ("{{println .S}}{{html \"<a>\"}}{{`raw\"`}}", "text\n&lt;a&gt;raw\""),
+            ("{{json .}}", &value.to_string()),
+        ] {
+            assert_eq!(render(template, &value).as_deref(), Ok(becomes), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let value = json!({"A": 1, "S": "x"});
+        for (bad, says) in [
+            ("{{.A", "unclosed action"),
+            ("{{.Nope}}", "can't evaluate field Nope"),
+            ("{{.A.B}}", "can't evaluate field B"),
+            ("{{nope .A}}", "function \"nope\" not defined"),
+            ("{{template \"x\"}}", "template"),
+            ("{{end}}", "unexpected {{end}}"),
+            ("{{if .A}}x", "unexpected EOF"),
+            ("{{range .S}}{{end}}", "range can't iterate over x"),
+            ("{{index .A 1}}", "index"),
+            ("{{$x}}", "undefined variable \"$x\""),
+            ("{{\"open}}", "unterminated quoted string"),
+            ("{{}}", "missing value for command"),
+            ("{{.A | }}", "missing value for command"),
+        ] {
+            let error = render(bad, &value).unwrap_err();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+        assert!(render(&"{{(".repeat(1000), &value).unwrap_err().contains("template parsing error"));
+        assert!(render(&"{{if .A}}".repeat(1000), &value).unwrap_err().contains("deep"));
+    }
+
+    #[test]
+    fn output_is_limited() {
+        let small = json!({"L": vec!["x".repeat(100_000); 700]});
+        assert!(render("{{range .L}}{{.}}{{end}}", &small).unwrap_err().contains("more than"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in "(\\{\\{|\\}\\}|[ .$a-zA-Z\"`()|:=,-]|range|if|end|else|with|json|index|printf|%d|%5s){0,40}") {
+            drop(render(&text, &json!({"a": [1, {"b": "c"}], "A": null})));
+        }
+    }
+
+    #[test]
+    fn formats_of_lists() {
+        let rows = [json!({"ID": "1", "Name": "a-long-name"}), json!({"ID": "22", "Name": "b"})];
+        let headers = [("ID", "IMAGE ID"), ("Name", "NAME")];
+        let show =
+            |text: &str| Format::parse(Some(text)).unwrap().show(&rows, &headers, |_| "own\n".to_owned()).unwrap();
+        assert_eq!(show("table"), "own\n");
+        assert_eq!(show("{{.ID}}"), "1\n22\n");
+        assert_eq!(show("json"), "{\"ID\":\"1\",\"Name\":\"a-long-name\"}\n{\"ID\":\"22\",\"Name\":\"b\"}\n");
+        assert_eq!(show("table {{.ID}}\\t{{.Name}}"), "IMAGE ID   NAME\n1          a-long-name\n22         b\n");
+    }
+}
