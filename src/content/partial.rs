@@ -128,26 +128,31 @@ impl Store {
     /// Unfinished downloads that nobody is at: their digests, sizes and ages.
     pub fn partials(&self) -> Result<Vec<(Digest, u64, Duration)>> {
         let dir = self.root.join("ingest");
-        let entries = fs::read_dir(&dir).map_err(io("list", &dir))?;
         let now = SystemTime::now();
         let mut found = Vec::new();
-        for entry in entries.flatten() {
+        for entry in fs::read_dir(&dir).map_err(io("list", &dir))?.flatten() {
             let Some(digest) = digest_of(&entry.path()) else { continue };
-            let Ok(metadata) = entry.metadata() else { continue }; // it has just ended
-            let age = metadata.modified().ok().and_then(|time| now.duration_since(time).ok()).unwrap_or_default();
-            let (_, state_path) = self.partial_paths(&digest);
-            // Locking makes the file, and none is made of one that ended between the two.
-            if state_path.exists() && lock(&state_path)?.is_some() {
-                found.push((digest, metadata.len(), age));
+            let (path, state_path) = self.partial_paths(&digest);
+            let Ok(state) = state_path.metadata() else { continue }; // it has just ended
+            let modified = state.modified().ok();
+            let age = modified.and_then(|time| now.duration_since(time).ok()).unwrap_or_default();
+            let size = path.metadata().map_or(0, |metadata| metadata.len());
+            // Locking makes the file, so one that ended between the two is found again, empty, by the next sweep.
+            if lock(&state_path)?.is_some() {
+                found.push((digest, size, age));
             }
         }
         Ok(found)
     }
 
-    /// Removes the unfinished downloads that are too old or too many. It is housekeeping, as the other sweep.
+    /// Removes the unfinished downloads that are too old or too many, or of no use. It is housekeeping, as the
+    /// other sweep.
     pub(super) fn sweep_partials(&self) {
         let Ok(partials) = self.partials() else { return };
-        for digest in too_old_or_many(partials) {
+        // A writer that was killed while it began, or between its last two steps.
+        let useless = |(digest, size, _): &&(Digest, u64, Duration)| *size < KEPT_FROM || self.has(digest);
+        let useless: Vec<Digest> = partials.iter().filter(useless).map(|(digest, ..)| digest.clone()).collect();
+        for digest in useless.into_iter().chain(too_old_or_many(partials)) {
             self.forget_partial(&digest).ok();
         }
     }
@@ -175,7 +180,7 @@ pub(super) fn is_one(path: &Path) -> bool {
 }
 
 fn digest_of(path: &Path) -> Option<Digest> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".part")?;
+    let name = path.file_name()?.to_str()?.strip_suffix(".state")?;
     name.replacen('-', ":", 1).parse().ok()
 }
 
@@ -442,6 +447,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kill_left_of_no_use_goes() {
+        let ((_dir, store), bytes) = (store(), bytes());
+        let blob = announced(&bytes);
+        let (path, state) = store.partial_paths(&blob.digest);
+        let sweep = || drop(Store::open(&store.root).unwrap().ingest(&announced(b"x")).unwrap());
+        fs::write(&state, "").unwrap();
+        sweep();
+        assert_eq!(left_over(&store), 0, "a beginning");
+        let mut whole = ours(&store, &blob);
+        whole.append(&bytes).unwrap();
+        whole.commit().unwrap();
+        fs::write(&path, &bytes).unwrap();
+        fs::write(&state, "").unwrap();
+        sweep();
+        assert_eq!(left_over(&store), 0, "an end");
+    }
+
+    #[test]
     fn old_ones_go_and_the_oldest_of_too_many() {
         let digest = |n: u8| Digest::sha256(&[n]);
         let (hour, gib) = (Duration::from_secs(3600), 1 << 30);
@@ -456,7 +479,7 @@ mod tests {
         let blob = announced(&bytes);
         ours(&store, &blob).append(&bytes[..300_000]).unwrap();
         let old = SystemTime::now() - KEPT_FOR - hour;
-        File::options().write(true).open(store.partial_paths(&blob.digest).0).unwrap().set_modified(old).unwrap();
+        File::options().write(true).open(store.partial_paths(&blob.digest).1).unwrap().set_modified(old).unwrap();
         // The first ingest of a process sweeps.
         drop(Store::open(&store.root).unwrap().ingest(&announced(b"x")).unwrap());
         assert_eq!(left_over(&store), 0);

@@ -1,34 +1,37 @@
 //! Fetching blobs: several at once, each verified while it streams and read while it comes, resumed where it
 //! broke, by this process or by one before it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::fetch::Fetch;
 use super::incoming::{Arrival, Incoming};
 use super::{Error, Event, Progress, Result};
 use crate::content::{self, Claimed, Partial};
 use crate::error::tolerate;
 use crate::oci::Descriptor;
 use crate::reference::Reference;
-use crate::registry::{self, Client};
+use crate::registry::Client;
 
 /// Layers fetched at once. Docker's number: more gain nothing on a home line, and on a fast one the
 /// hashing of three fills the processors.
 pub const PARALLEL_LAYERS: usize = 3;
 
-/// So many bytes without a failure make the earlier failures count no more.
-const PROGRESS_BYTES: u64 = 1 << 20;
+/// Connections for pieces of large layers, besides one for each layer.
+const HELPERS: usize = 6;
 /// How often a blob that another process fetches is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Progress is told once for so many bytes.
-const TOLD_BYTES: u64 = 256 << 10;
 
 /// Whether a broken download may go on where it broke.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Resume {
+pub(super) enum Resume {
+    /// Also over several connections.
     Allowed,
+    /// All comes over one connection.
     Refused,
 }
 
@@ -38,9 +41,15 @@ pub(super) struct Download {
     pub client: Client,
     pub reference: Reference,
     pub content: content::Store,
+    pub helpers: Arc<Semaphore>,
 }
 
 impl Download {
+    pub fn new(client: &Client, reference: &Reference, content: &content::Store) -> Self {
+        let (client, reference, content) = (client.clone(), reference.clone(), content.clone());
+        Self { client, reference, content, helpers: Arc::new(Semaphore::new(HELPERS)) }
+    }
+
     /// Fetches these blobs, base first, [`PARALLEL_LAYERS`] at once. The first failure ends the others; what is
     /// complete stays, and what is not waits for the next pull.
     pub async fn all(&self, incoming: &Incoming, blobs: &[Descriptor], progress: &dyn Progress) -> Result<()> {
@@ -102,7 +111,7 @@ impl Download {
     async fn one(&self, blob: &Descriptor, arrival: &Arrival, events: &UnboundedSender<Event>) -> Result<()> {
         let mut resume = Resume::Allowed;
         while let Some(partial) = self.claim(blob, events).await? {
-            let (partial, in_one_piece) = self.fetch(blob, partial, arrival, events, resume).await?;
+            let (partial, in_one_piece) = Fetch::new(self, blob, partial, arrival, events, resume)?.run().await?;
             tell(events, Event::Verifying { digest: blob.digest.clone() });
             match blocking(move || partial.commit()).await {
                 Err(content::Error::Digest { .. }) if !in_one_piece => resume = Resume::Refused,
@@ -135,87 +144,6 @@ impl Download {
             }
         }
     }
-
-    /// All bytes of a blob, not yet verified, and whether one connection brought them all.
-    async fn fetch(
-        &self,
-        blob: &Descriptor,
-        mut partial: Partial,
-        arrival: &Arrival,
-        events: &UnboundedSender<Event>,
-        resume: Resume,
-    ) -> Result<(Partial, bool)> {
-        if resume == Resume::Refused {
-            partial.restart()?;
-        }
-        arrival.begins(partial.reader()?, partial.written());
-        if partial.written() > 0 {
-            tell(events, Event::Resumed { digest: blob.digest.clone(), bytes: partial.written() });
-        }
-        let mut attempts = self.client.attempts();
-        let mut in_one_piece = true;
-        while partial.written() < blob.size {
-            let before = partial.written();
-            in_one_piece &= before == 0;
-            let error = match self.fill(blob, &mut partial, arrival, events).await {
-                Ok(()) => break,
-                Err(Error::Registry(error)) => error,
-                Err(error) => {
-                    partial.discard();
-                    return Err(error);
-                }
-            };
-            if partial.written().saturating_sub(before) >= PROGRESS_BYTES {
-                attempts.progressed();
-            }
-            let Some(wait) = attempts.after(&error) else { return Err(error.into()) };
-            tell(events, Event::Retry { digest: Some(blob.digest.clone()), wait, cause: error.to_string() });
-            tokio::time::sleep(wait).await;
-            if resume == Resume::Refused {
-                partial.restart()?;
-                arrival.begins(partial.reader()?, 0);
-            }
-        }
-        Ok((partial, in_one_piece))
-    }
-
-    /// One connection's worth of a blob, from where the last one ended.
-    async fn fill(
-        &self,
-        blob: &Descriptor,
-        partial: &mut Partial,
-        arrival: &Arrival,
-        events: &UnboundedSender<Event>,
-    ) -> Result<()> {
-        let mut body = self.client.blob(&self.reference, blob, partial.written()).await?;
-        // A registry that cannot begin in the middle sends again what is there already.
-        let mut known = partial.written().saturating_sub(body.start());
-        let mut told = 0;
-        while let Some(bytes) = body.next().await {
-            let bytes = bytes?;
-            let skipped = known.min(bytes.len() as u64);
-            known -= skipped;
-            let new = &bytes[skipped as usize..];
-            if !new.is_empty() {
-                partial.append(new)?;
-                arrival.reached(partial.written());
-            }
-            if partial.written() - told >= TOLD_BYTES || partial.written() == blob.size {
-                told = partial.written();
-                tell(events, Event::Received { digest: blob.digest.clone(), bytes: told });
-            }
-        }
-        match partial.written() {
-            received if received < blob.size => Err(registry::Error::Truncated {
-                registry: self.reference.registry().to_owned(),
-                digest: blob.digest.clone(),
-                received,
-                expected: blob.size,
-            }
-            .into()),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Hashing and syncing a layer takes its time.
@@ -225,6 +153,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> content::Result<T> +
 }
 
 /// Nobody listens any more once another layer has failed; then this one is about to end too.
-fn tell(events: &UnboundedSender<Event>, event: Event) {
+pub(super) fn tell(events: &UnboundedSender<Event>, event: Event) {
     events.send(event).ok();
 }

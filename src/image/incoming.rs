@@ -44,6 +44,7 @@ struct State {
     spoilt: bool,
     /// A reader of this beginning ended before the blob did.
     abandoned: bool,
+    readers: usize,
     /// Readers that wait for more.
     hungry: usize,
 }
@@ -129,10 +130,10 @@ impl Arrival {
         self.change(|state| state.end = End::Arrived);
     }
 
-    #[cfg(test)]
-    /// Whether somebody reads it and has read all that is there.
-    pub fn is_hungry(&self) -> bool {
-        self.lock().hungry > 0
+    /// Whether a reader waits for more. `None` while there is no reader.
+    pub fn is_hungry(&self) -> Option<bool> {
+        let state = self.lock();
+        (state.readers > 0).then_some(state.hungry > 0)
     }
 
     fn fail(&self) {
@@ -151,6 +152,7 @@ impl Arrival {
 
 impl Reader {
     fn new(arrival: Arc<Arrival>) -> Self {
+        arrival.change(|state| state.readers += 1);
         Self { arrival, generation: 0, at: 0, ended: false }
     }
 
@@ -201,10 +203,11 @@ impl Read for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if !self.ended {
-            let generation = self.generation;
-            self.arrival.change(|state| state.abandoned |= state.generation == generation);
-        }
+        let (ended, generation) = (self.ended, self.generation);
+        self.arrival.change(|state| {
+            state.readers -= 1;
+            state.abandoned |= !ended && state.generation == generation;
+        });
     }
 }
 
@@ -236,11 +239,11 @@ mod tests {
         let mut reader = Reader::new(arrival.clone());
         let waiting = std::thread::spawn(move || rest(&mut reader));
         arrival.begins(file(b"hello, world"), 5);
-        while !arrival.is_hungry() {
+        while arrival.is_hungry() != Some(true) {
             std::thread::yield_now();
         }
         arrival.reached(12);
-        while !arrival.is_hungry() {
+        while arrival.is_hungry() != Some(true) {
             std::thread::yield_now();
         }
         assert!(!waiting.is_finished(), "all is there, and nobody has verified it");

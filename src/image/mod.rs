@@ -21,9 +21,11 @@
 mod choose;
 mod download;
 mod error;
+mod fetch;
 mod incoming;
 mod kind;
 mod local;
+mod pieces;
 mod prune;
 mod pull;
 mod push;
@@ -228,7 +230,7 @@ impl Image {
         self.size
     }
 
-    /// When it was last pulled, in nanoseconds since 1970.
+    /// When what it is was last pulled, in nanoseconds since 1970.
     pub fn pulled_unix_ns(&self) -> i64 {
         self.pulled_unix_ns
     }

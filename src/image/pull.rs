@@ -1,16 +1,19 @@
 //! Pulling: from a reference to an image that is here.
 
 use std::collections::HashSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::download::Download;
 use super::incoming::Incoming;
 use super::record::{self, Facts};
 use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose, kind};
 use crate::content::Lease;
-use crate::oci::{Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, Platform};
+use crate::oci::{
+    Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, MediaType, Platform,
+};
 use crate::reference::Reference;
 use crate::registry::{self, Client};
+use crate::state::ImageRow;
 
 /// An image that was pulled.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Found> {
         let lease = self.content.lease()?;
-        let download = Download { client: client.clone(), reference: reference.clone(), content: self.content.clone() };
+        let download = Download::new(client, reference, &self.content);
         let pull = Pull { store: self, download, reference, shown: reference.familiar(), progress };
         pull.find(platform, lease).await
     }
@@ -88,8 +91,13 @@ impl Found {
         let row =
             record::row_of(&Facts { reference: Some(&self.reference), indexes, config, image: self.image.clone() })?;
         let before = self.store.db.images().named(&row.name)?;
-        let same = before.iter().any(|old| old.platform == row.platform && old.manifest == row.manifest);
-        self.store.db.images().put(&row, record::dangling_name)?;
+        let old = before.iter().find(|old| old.platform == row.platform);
+        let same = old.is_some_and(|old| old.manifest == row.manifest);
+        // Nothing is written, and nothing has to reach the disk, when all is as it was.
+        let unchanged = old.is_some_and(|old| ImageRow { pulled_unix_ns: row.pulled_unix_ns, ..old.clone() } == row);
+        if !unchanged {
+            self.store.db.images().put(&row, record::dangling_name)?;
+        }
         let image = self.store.with_names(self.image)?;
         Ok(Pulled { image, digest, fresh: !same || !self.missing.is_empty() })
     }
@@ -147,7 +155,10 @@ impl Pull<'_> {
     /// Follows indexes to the manifest for the platform. Every document passed is kept.
     async fn resolve(&self, wanted: Option<&Platform>) -> Result<Resolved> {
         let (mut indexes, mut platform) = (Vec::new(), None);
-        let mut document = self.fetch(self.reference).await?;
+        let mut document = match self.known().await? {
+            Some(document) => document,
+            None => self.fetch(self.reference).await?,
+        };
         while indexes.len() <= MAX_INDEX_DEPTH {
             self.keep(&document.descriptor, &document.bytes)?;
             match self.parse(&document.descriptor, &document.bytes)? {
@@ -165,11 +176,33 @@ impl Pull<'_> {
         Err(Error::IndexDepth { reference: self.shown.clone() })
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<registry::Document> {
-        let on_retry = |wait, cause: &registry::Error| {
-            self.progress.event(&Event::Retry { digest: None, wait, cause: cause.to_string() });
+    /// What the name means here, if the registry says that it means the same there. That costs a registry less than
+    /// the document, and is not counted by those that count.
+    async fn known(&self) -> Result<Option<registry::Document>> {
+        if self.reference.digest().is_some() {
+            return Ok(None);
+        }
+        let rows = self.store.db.images().named(&self.reference.to_string())?;
+        let meant: Vec<Descriptor> = rows.iter().map(meant_by).collect::<Result<Vec<_>>>()?.concat();
+        if meant.is_empty() {
+            return Ok(None);
+        }
+        // A registry that does not answer this is asked for the document, and its refusal of that is told.
+        let Ok(Some(told)) = self.download.client.digest(self.reference).await else { return Ok(None) };
+        let same = |descriptor: &Descriptor| descriptor.digest == told;
+        let Some(descriptor) = meant.into_iter().find(|d| same(d) && self.store.content.has(&d.digest)) else {
+            return Ok(None);
         };
-        Ok(self.download.client.manifest(reference, &on_retry).await?)
+        let bytes = self.store.content.read(&descriptor.digest, MAX_MANIFEST_BYTES as u64)?;
+        Ok(Some(registry::Document { descriptor, bytes }))
+    }
+
+    fn on_retry(&self) -> impl Fn(Duration, &registry::Error) + Sync {
+        |wait, cause| self.progress.event(&Event::Retry { digest: None, wait, cause: cause.to_string() })
+    }
+
+    async fn fetch(&self, reference: &Reference) -> Result<registry::Document> {
+        Ok(self.download.client.manifest(reference, &self.on_retry()).await?)
     }
 
     /// A manifest that an index names: from the store if it is there, else from the registry. It must
@@ -278,6 +311,13 @@ impl Pull<'_> {
         }
         missing
     }
+}
+
+/// What the name of a row may resolve to. An index is kept without its type, and says itself what it is.
+fn meant_by(row: &ImageRow) -> Result<Vec<Descriptor>> {
+    let index = row.index.as_ref().and_then(|digest| digest.parse().ok());
+    let index = index.map(|digest| Descriptor::new(MediaType::default(), digest, 0));
+    Ok(index.into_iter().chain([record::image_of(row)?.manifest]).collect())
 }
 
 fn unix_ns() -> i64 {

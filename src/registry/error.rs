@@ -323,6 +323,7 @@ impl What {
     pub fn is_answered_by(&self, status: u16) -> bool {
         match self {
             Self::Presence { .. } => matches!(status, 200 | 404),
+            Self::Blob { .. } => matches!(status, 200 | 206),
             Self::Upload { .. } => status == 202,
             // Old registries say that they have accepted it.
             Self::Sent { .. } | Self::Name { .. } => matches!(status, 200..=202 | 204),

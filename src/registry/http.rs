@@ -32,9 +32,9 @@ const TOKEN_LIFETIME_SECONDS: usize = 24 * 60 * 60;
 const EVERYWHERE: &str = "*,0.0.0.0/0,::/0";
 
 const USER_AGENT: &str = concat!("wherry/", env!("CARGO_PKG_VERSION"));
-const DIGEST_HEADER: &str = "docker-content-digest";
+pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
 /// What kinds of manifest are wanted; the order says which is preferred.
-const MANIFEST_TYPES: [&str; 4] =
+pub(super) const MANIFEST_TYPES: [&str; 4] =
     [MediaType::INDEX, MediaType::MANIFEST, MediaType::DOCKER_LIST, MediaType::DOCKER_MANIFEST];
 
 /// A manifest or index as a registry sent it: its digest is that of its bytes, and that is all.

@@ -22,6 +22,7 @@ mod credential;
 mod endpoint;
 mod error;
 mod http;
+mod piece;
 mod retry;
 mod upload;
 
