@@ -2,6 +2,7 @@
 //!
 //! The rooms hand each other tickets; see `docs/architecture.md`.
 
+pub mod archive;
 pub mod bundle;
 #[cfg(target_os = "linux")]
 pub mod cgroup;

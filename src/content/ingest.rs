@@ -32,6 +32,14 @@ pub struct Ingest {
     written: u64,
 }
 
+/// A blob being taken in whose digest will be known when all of it is there. Dropped without commit, it leaves nothing.
+pub struct Unnamed {
+    store: Store,
+    temp: Temp,
+    hasher: Hasher,
+    written: u64,
+}
+
 /// A temporary file that is removed unless it was put in place.
 struct Temp {
     file: File,
@@ -59,6 +67,18 @@ impl Store {
         let temp = self.temporary(&digest)?;
         let hasher = digest.hasher();
         Ok(Ingest { store: self.clone(), digest, size: descriptor.size, temp, hasher, written: 0 })
+    }
+
+    /// Begins to take in bytes that nobody has announced.
+    pub fn ingest_unnamed(&self) -> Result<Unnamed> {
+        self.swept.call_once(|| self.sweep());
+        let temp = self.temporary(&Digest::sha256(b""))?;
+        Ok(Unnamed { store: self.clone(), temp, hasher: Hasher::sha256(), written: 0 })
+    }
+
+    /// The blob of this digest, if it is here.
+    pub fn blob(&self, digest: &Digest) -> Option<Blob> {
+        self.size_of(digest).map(|size| Blob { digest: digest.clone(), size })
     }
 
     /// A new file in `ingest/`, locked. The shared lock on the directory keeps a sweeper from
@@ -170,6 +190,24 @@ impl Ingest {
         self.temp.file.sync_all().map_err(io("sync", &self.temp.path))?;
         self.temp.place(&self.store.path_of(&self.digest))?;
         Ok(Blob { digest: self.digest, size: self.size })
+    }
+}
+
+impl Unnamed {
+    /// Writes more of the blob.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.temp.file.write_all(bytes).map_err(io("write", &self.temp.path))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes what was written a blob of the store, durably, under the digest that it has.
+    pub fn commit(mut self) -> Result<Blob> {
+        let digest = self.hasher.finish();
+        self.temp.file.sync_all().map_err(io("sync", &self.temp.path))?;
+        self.temp.place(&self.store.path_of(&digest))?;
+        Ok(Blob { digest, size: self.written })
     }
 }
 

@@ -38,7 +38,7 @@ use crate::error::{Failure, Kind};
 use crate::oci::Digest;
 
 pub use collect::{Collection, Lease};
-pub use ingest::{Blob, Ingest};
+pub use ingest::{Blob, Ingest, Unnamed};
 pub use partial::{Claimed, Growing, Partial};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;

@@ -12,13 +12,17 @@ pub const MAX_INDEX_ENTRIES: usize = 1024;
 /// BuildKit lists provenance and bills of materials beside the images, marked by this annotation.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
+/// The images that an index lists.
+pub(super) fn images<'a>(reference: &str, index: &'a Index) -> Result<Vec<&'a Descriptor>> {
+    match index.manifests.len() {
+        entries if entries > MAX_INDEX_ENTRIES => Err(Error::IndexEntries { reference: reference.to_owned(), entries }),
+        _ => Ok(index.manifests.iter().filter(|entry| is_image(entry)).collect()),
+    }
+}
+
 /// The entry of an index that is to be pulled: for `wanted`, or for the host's Linux, or else for Wasm.
 pub(super) fn entry<'a>(reference: &str, index: &'a Index, wanted: Option<&Platform>) -> Result<&'a Descriptor> {
-    let entries = index.manifests.len();
-    if entries > MAX_INDEX_ENTRIES {
-        return Err(Error::IndexEntries { reference: reference.to_owned(), entries });
-    }
-    let images: Vec<&Descriptor> = index.manifests.iter().filter(|entry| is_image(entry)).collect();
+    let images = images(reference, index)?;
     let for_platform = |wanted: &Platform| {
         // The first of equals: their order is the author's preference.
         let fitting = images.iter().filter(|entry| entry.platform.as_ref().is_some_and(|p| p.satisfies(wanted)));

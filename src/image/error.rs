@@ -21,6 +21,14 @@ pub enum Error {
     /// A name that is no reference.
     #[error(transparent)]
     Reference(#[from] reference::Error),
+    /// A part of it is not here.
+    #[error("{reference} is not here as a whole: {digest} is missing")]
+    Incomplete {
+        /// The image.
+        reference: String,
+        /// What is missing.
+        digest: Digest,
+    },
     /// Whoever read the layers as they came wants no more of them, and knows why.
     #[error("the layers are not wanted any more")]
     Abandoned,
@@ -256,7 +264,9 @@ impl Failure for Error {
             Self::Document { .. } | Self::DocumentSize { .. } | Self::Config { .. } => Kind::DataLoss,
             Self::LayerCount { .. } | Self::WasmDigest { .. } | Self::Record { .. } => Kind::DataLoss,
             Self::IndexDepth { .. } | Self::IndexEntries { .. } | Self::ConfigSize { .. } => Kind::ResourceExhausted,
-            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } => Kind::NotFound,
+            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } | Self::Incomplete { .. } => {
+                Kind::NotFound
+            }
             Self::Foreign { .. } | Self::Imports { .. } | Self::Function { .. } => Kind::Unsupported,
             Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,

@@ -31,6 +31,7 @@ mod pull;
 mod push;
 mod record;
 mod remove;
+mod stored;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use prune::Pruned;
 pub use pull::{Found, Pulled};
 pub use push::{Artifact, Pushed};
 pub use remove::{Removed, Use};
+pub use stored::{Ready, Root};
 
 /// The images of one data root. Clones are the same store.
 #[derive(Clone, Debug)]

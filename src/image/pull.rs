@@ -1,12 +1,12 @@
 //! Pulling: from a reference to an image that is here.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::download::Download;
 use super::incoming::Incoming;
 use super::record::{self, Facts};
-use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose, kind};
+use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose};
 use crate::content::Lease;
 use crate::oci::{
     Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, MediaType, Platform,
@@ -256,23 +256,8 @@ impl Pull<'_> {
     }
 
     fn describe(&self, resolved: &Resolved, config: &[u8]) -> Result<(Image, Vec<String>)> {
-        let Resolved { manifest, descriptor, platform, .. } = resolved;
-        let described = kind::describe(&self.shown, &descriptor.digest, manifest, config)?;
-        let own = described.config.platform();
-        // Old images name no platform in their config.
-        let named = !own.os.is_empty() && !own.architecture.is_empty();
-        let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.size);
-        let image = Image {
-            names: Vec::new(),
-            id: described.id,
-            manifest: descriptor.clone(),
-            platform: if named { own } else { platform.clone().unwrap_or_else(Platform::host) },
-            config: described.config,
-            layers: described.layers,
-            size: blobs.fold(descriptor.size, u64::saturating_add),
-            pulled_unix_ns: unix_ns(),
-        };
-        Ok((image, described.needs))
+        let descriptor = Descriptor { platform: resolved.platform.clone(), ..resolved.descriptor.clone() };
+        self.store.image_of(&self.shown, &descriptor, &resolved.manifest, config)
     }
 
     /// An image that is for another platform than was asked for is refused; when nothing was
@@ -318,9 +303,4 @@ fn meant_by(row: &ImageRow) -> Result<Vec<Descriptor>> {
     let index = row.index.as_ref().and_then(|digest| digest.parse().ok());
     let index = index.map(|digest| Descriptor::new(MediaType::default(), digest, 0));
     Ok(index.into_iter().chain([record::image_of(row)?.manifest]).collect())
-}
-
-fn unix_ns() -> i64 {
-    // A clock before 1970 or after 2262 is wrong anyway.
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_nanos().try_into().ok()).unwrap_or(0)
 }

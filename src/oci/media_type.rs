@@ -37,6 +37,10 @@ impl MediaType {
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// An OCI layer, tar and gzip.
     pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// OCI layer, compressed by zstd.
+    pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// OCI layer, not compressed.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
     /// Docker's manifest list.
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker's image manifest, schema 2.

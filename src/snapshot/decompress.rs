@@ -162,7 +162,8 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn inflate(mut input: BufReader<Box<dyn Read + Send>>) -> io::Result<Box<dyn Read>> {
+/// What is in a stream that is compressed by gzip or zstd, or not at all.
+pub fn inflate(mut input: BufReader<Box<dyn Read + Send>>) -> io::Result<Box<dyn Read>> {
     match sniff(input.fill_buf()?) {
         Magic::Plain => Ok(Box::new(input)),
         Magic::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),

@@ -40,7 +40,7 @@ mod view;
 mod tests;
 
 pub use chain::{Chain, LayerId};
-pub use decompress::{MAX_OUTPUT, MAX_RATIO, MAX_WINDOW_LOG};
+pub use decompress::{MAX_OUTPUT, MAX_RATIO, MAX_WINDOW_LOG, inflate};
 pub use error::{Error, Refusal};
 pub use mark::Marks;
 pub use path::{Invalid, MAX_DEPTH};

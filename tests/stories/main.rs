@@ -7,6 +7,7 @@
 //! Containers take root, and so do these tests. They are for Linux; the rest of the engine is tested where it lives.
 #![cfg(target_os = "linux")]
 
+mod archive;
 mod events;
 mod exec;
 mod faults;
