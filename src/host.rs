@@ -241,7 +241,12 @@ impl Host {
             (Ok(()), Ok(chain)) => Ok(chain),
             // It was made of bytes that were fetched once more since.
             (Ok(()), Err(_)) if incoming.spoilt() => self.unpack(layers, progress),
-            (Ok(()) | Err(image::Error::Abandoned), Err(error)) => Err(error.into()),
+            (Ok(()) | Err(image::Error::Abandoned), Err(error)) => {
+                if error.kind() == Kind::ResourceExhausted {
+                    found.free_space();
+                }
+                Err(error.into())
+            }
             (Err(error), _) => Err(error.into()),
         }
     }

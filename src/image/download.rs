@@ -87,7 +87,7 @@ impl Download {
     }
 
     /// A disk that is full had better not be full of halves.
-    fn free_space(&self, blobs: &[Descriptor]) {
+    pub fn free_space(&self, blobs: &[Descriptor]) {
         // The failure that led here is told; this would only be another face of it.
         blobs.iter().for_each(|blob| tolerate(self.content.forget_partial(&blob.digest)));
     }

@@ -83,6 +83,11 @@ impl Found {
         self.download.all(&self.incoming, &self.missing, progress).await
     }
 
+    /// Lets go of what has come of layers that are not complete, on a disk that is full.
+    pub fn free_space(&self) {
+        self.download.free_space(&self.missing);
+    }
+
     /// Gives the name to the image, whose blobs are all here.
     pub fn register(self) -> Result<Pulled> {
         self.require_programs()?;

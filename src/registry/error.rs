@@ -4,8 +4,6 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use oci_distribution::errors::{DigestError, OciDistributionError, OciErrorCode};
-
 use super::credential;
 use crate::error::{Failure, Kind};
 use crate::oci::Digest;
@@ -243,25 +241,6 @@ impl Error {
         Self::Broken { registry: registry.to_owned(), source: Box::new(error) }
     }
 
-    /// What `oci_distribution` could not do with a blob. `retry_after` was asked for separately.
-    pub(super) fn of_blob(asked: &Asked<'_>, error: OciDistributionError, retry_after: Option<Duration>) -> Self {
-        let (status, reason) = match error {
-            OciDistributionError::RequestError(error) => return Self::of_request(asked.registry, error),
-            OciDistributionError::IoError(error) => return Self::of_stream(asked.registry, error),
-            OciDistributionError::UnauthorizedError { .. } => (401, "unauthorized".to_owned()),
-            OciDistributionError::ServerError { code, message, .. } => (code, message),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let status = envelope.errors.first().map_or(400, |error| status_of(&error.code));
-                (status, envelope.errors.first().map(|error| error.message.clone()).unwrap_or_default())
-            }
-            other => {
-                let (registry, reason) = (asked.registry.to_owned(), other.to_string());
-                return Self::Protocol { registry, what: "a blob", reason };
-            }
-        };
-        Self::of_status(asked, status, retry_after, &reason)
-    }
-
     /// What a status other than success means for what was asked.
     pub(super) fn of_status(asked: &Asked<'_>, status: u16, retry_after: Option<Duration>, reason: &str) -> Self {
         let (registry, reason) = (asked.registry.to_owned(), quoted(reason));
@@ -375,25 +354,6 @@ fn quoted(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
     let words = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     if words.is_empty() { "it gives no reason".to_owned() } else { words }
-}
-
-fn status_of(code: &OciErrorCode) -> u16 {
-    match code {
-        OciErrorCode::Unauthorized => 401,
-        OciErrorCode::Denied => 403,
-        OciErrorCode::BlobUnknown
-        | OciErrorCode::ManifestBlobUnknown
-        | OciErrorCode::ManifestUnknown
-        | OciErrorCode::NameUnknown
-        | OciErrorCode::NotFound => 404,
-        OciErrorCode::Toomanyrequests => 429,
-        _ => 400,
-    }
-}
-
-/// Whether this is `oci_distribution`'s own judgement of a blob that has ended.
-pub(super) fn is_verdict(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<DigestError>())
 }
 
 #[cfg(test)]

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use oci_distribution::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_distribution::secrets::RegistryAuth;
-use oci_distribution::token_cache::{RegistryOperation, RegistryToken, RegistryTokenType};
-use oci_distribution::{Client as OciClient, Reference as OciReference};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::RwLock;
 
 use super::auth::{Challenge, Login};
@@ -25,11 +22,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
 /// Of an error's body, for its reason.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// The caching of tokens is decided here, by the registry's 401, not by `oci_distribution`'s guess.
-const TOKEN_LIFETIME_SECONDS: usize = 24 * 60 * 60;
-
-/// All names and all addresses, for a list of those that need no proxy.
-const EVERYWHERE: &str = "*,0.0.0.0/0,::/0";
 
 const USER_AGENT: &str = concat!("wherry/", env!("CARGO_PKG_VERSION"));
 pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
@@ -72,7 +64,6 @@ pub(super) struct Repository {
     familiar: String,
     path: String,
     http: reqwest::Client,
-    oci: OciClient,
     login: Login,
     access: Access,
     challenge: Challenge,
@@ -90,7 +81,6 @@ impl Repository {
             shown: endpoint.shown(),
             familiar: reference.name(),
             path: reference.repository().to_owned(),
-            oci: oci_client(&endpoint)?,
             authorization: RwLock::new(RegistryAuth::Anonymous),
             endpoint,
             http,
@@ -148,39 +138,6 @@ impl Repository {
         Ok(asked.cloned().or(told).unwrap_or_else(|| Digest::sha256(bytes)))
     }
 
-    /// Opens the stream of a blob.
-    pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobResponse> {
-        let asked = self.asked(What::Blob { digest: digest.clone() });
-        match self.try_blob(&asked, digest, offset).await {
-            // A token may expire while layers are fetched.
-            Err(Error::Denied { .. }) if self.authorize().await? => self.try_blob(&asked, digest, offset).await,
-            result => result,
-        }
-    }
-
-    async fn try_blob(&self, asked: &Asked<'_>, digest: &Digest, offset: u64) -> Result<BlobResponse> {
-        let image = OciReference::with_digest(self.endpoint.authority.clone(), self.path.clone(), digest.to_string());
-        // By digest alone, so that the `urls` of a descriptor are never followed.
-        match self.oci.pull_blob_stream_partial(&image, digest.as_str(), offset, None).await {
-            Ok(response) => Ok(response),
-            Err(error) => match Error::of_blob(asked, error, None) {
-                Error::RateLimited { registry, reason, .. } => {
-                    let retry_after = self.blob_retry_after(digest).await;
-                    Err(Error::RateLimited { registry, retry_after, reason })
-                }
-                error => Err(error),
-            },
-        }
-    }
-
-    /// `oci_distribution` drops the header that says when to come back, so it is asked for again
-    /// with a HEAD, which registries do not count.
-    async fn blob_retry_after(&self, digest: &Digest) -> Option<Duration> {
-        let request = self.http.request(Method::HEAD, self.url("blobs", digest.as_str()));
-        let response = self.authorized(request).await.send().await.ok()?;
-        retry_after(&response)
-    }
-
     pub(super) fn url(&self, kind: &str, name: &str) -> String {
         format!("{}://{}/v2/{}/{kind}/{name}", self.endpoint.scheme(), self.endpoint.authority, self.path)
     }
@@ -220,14 +177,9 @@ impl Repository {
         let asked = self.asked(What::Token);
         let scope = self.access.scope(&self.path);
         let new = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &scope).await?;
-        let token = match &new {
-            RegistryAuth::Anonymous => return Ok(false),
-            RegistryAuth::Basic(username, password) => RegistryTokenType::Basic(username.clone(), password.clone()),
-            RegistryAuth::Bearer(token) => RegistryTokenType::Bearer(RegistryToken::Token { token: token.clone() }),
-        };
-        let image = OciReference::with_tag(self.endpoint.authority.clone(), self.path.clone(), String::new());
-        self.oci.store_auth_if_needed(image.resolve_registry(), &new).await;
-        self.oci.tokens.insert(&image, RegistryOperation::Pull, token).await;
+        if new == RegistryAuth::Anonymous {
+            return Ok(false);
+        }
         let mut current = self.authorization.write().await;
         let changed = *current != new;
         *current = new;
@@ -354,28 +306,6 @@ pub(super) fn http_client(endpoint: &Endpoint, silence: Option<Duration>) -> Res
     // As in Docker and Go, proxies are not for this machine's own addresses.
     let builder = if endpoint.loopback { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| Error::Setup { source: Box::new(error) })
-}
-
-fn oci_client(endpoint: &Endpoint) -> Result<OciClient> {
-    // The only way to tell this crate to use no proxy is one that is used for nothing.
-    let (proxy, no_proxy) = if endpoint.loopback {
-        (Some("http://127.0.0.1:9".to_owned()), Some(EVERYWHERE.to_owned()))
-    } else {
-        (None, None)
-    };
-    let config = ClientConfig {
-        protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        accept_invalid_certificates: endpoint.loopback,
-        default_token_expiration_secs: TOKEN_LIFETIME_SECONDS,
-        read_timeout: Some(READ_TIMEOUT),
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        user_agent: USER_AGENT,
-        https_proxy: proxy.clone(),
-        http_proxy: proxy,
-        no_proxy,
-        ..ClientConfig::default()
-    };
-    OciClient::try_from(config).map_err(|error| Error::Setup { source: Box::new(error) })
 }
 
 /// Chooses ring as the one provider of cryptography, when TLS is first needed.

@@ -8,11 +8,6 @@
 //!           ─▶ upload     the other way: a blob that is missing there, then the manifest that names it
 //! ```
 //!
-//! Blobs come through `oci_distribution`. Manifests and tokens are asked for directly, because that
-//! crate hides what must be looked at: it reads a body of any length into memory, drops the
-//! Content-Type and Retry-After headers, sends a password to whatever address a challenge names, and
-//! knows no identity tokens.
-//!
 //! Security decisions of this room: plain http for loopback addresses only; credentials go to
 //! the registry they belong to, or to the token server it names over TLS; a redirect never carries them
 //! to another origin and never leads from https to http.
@@ -33,7 +28,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http::Access;
-use oci_distribution::client::BlobResponse;
 use tokio::sync::Mutex;
 
 use crate::oci::{Descriptor, Digest};
@@ -90,14 +84,7 @@ impl Client {
     /// Opens the stream of a blob in `reference`'s repository, from `offset` on if the registry can.
     /// One attempt: who keeps what has arrived decides how to go on.
     pub async fn blob(&self, reference: &Reference, blob: &Descriptor, offset: u64) -> Result<Body> {
-        let repository = self.repository(reference, Access::Pull).await?;
-        let registry = repository.registry().to_owned();
-        let (start, sized) = match repository.blob(&blob.digest, offset).await? {
-            BlobResponse::Full(sized) => (0, sized),
-            BlobResponse::Partial(sized) => (offset, sized),
-        };
-        let stream = sized.stream.map(|chunk| chunk.map(Vec::from)).boxed();
-        Ok(Body { start, registry, stream })
+        self.repository(reference, Access::Pull).await?.rest(blob, offset).await
     }
 
     /// Whether the repository of `reference` has a blob.
@@ -168,11 +155,8 @@ impl Body {
 
     /// The next bytes; `None` at the end of what the registry sends.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
-        match self.stream.next().await? {
-            // The reader judges, and can tell a blob that is cut short from one that is wrong.
-            Err(error) if error::is_verdict(&error) => None,
-            chunk => Some(chunk.map_err(|error| Error::of_stream(&self.registry, error))),
-        }
+        let chunk = self.stream.next().await?;
+        Some(chunk.map_err(|error| Error::of_stream(&self.registry, error)))
     }
 }
 

@@ -29,6 +29,7 @@ mod oci_spec;
 mod oci_wasm;
 mod oci_words;
 mod pull;
+mod pull_faults;
 mod quickstart;
 mod rootless;
 mod run;
