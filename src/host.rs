@@ -167,12 +167,14 @@ impl Host {
 
     /// The client of all registries.
     pub fn registry(&self) -> &registry::Client {
-        self.registry.get_or_init(|| {
-            let search_path = self.settings.search_path.clone();
-            let directory = self.settings.docker_config.as_deref();
-            let credentials = directory.map(|d| registry::Credentials::in_directory(d, search_path));
-            registry::Client::new(credentials.unwrap_or_default(), registry::Patience::default())
-        })
+        self.registry.get_or_init(|| registry::Client::new(self.credentials(), registry::Patience::default()))
+    }
+
+    /// Where logins are kept.
+    pub fn credentials(&self) -> registry::Credentials {
+        let search_path = self.settings.search_path.clone();
+        let directory = self.settings.docker_config.as_deref();
+        directory.map(|d| registry::Credentials::in_directory(d, search_path)).unwrap_or_default()
     }
 
     /// The containers.

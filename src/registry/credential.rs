@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::auth::Login;
 use crate::error::{Failure, Kind};
@@ -60,6 +61,17 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no place for logins.
+    #[error("there is no directory for logins: neither DOCKER_CONFIG nor HOME is set")]
+    NoDirectory,
     /// The file is not as Docker writes it.
     #[error("{} is not valid: {reason}", path.display())]
     Invalid {
@@ -101,7 +113,10 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Read { source, .. } | Self::HelperRun { source, .. } => Kind::of_io(source),
+            Self::NoDirectory => Kind::FailedPrecondition,
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::HelperRun { source, .. } => {
+                Kind::of_io(source)
+            }
             Self::Invalid { .. } | Self::HelperName { .. } => Kind::InvalidArgument,
             Self::HelperMissing { .. } => Kind::NotFound,
             Self::Helper { .. } => Kind::FailedPrecondition,
@@ -111,7 +126,7 @@ impl Failure for Error {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Config {
+pub(super) struct Config {
     auths: Option<BTreeMap<String, Auth>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
@@ -160,8 +175,24 @@ impl Credentials {
         config.stored(&keys).map_or(Ok(Login::Anonymous), |auth| auth.login(&path))
     }
 
-    /// Runs a helper; `None` if it knows nothing of the registry.
+    /// The directory of the file.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// Asks a helper; `None` if it knows nothing of the registry.
     fn ask(&self, name: &str, registry: &str) -> Result<Option<Login>, Error> {
+        let said = self.run(name, "get", registry)?;
+        let program = || format!("docker-credential-{name}");
+        said.map(|said| login_of(&said).map_err(|problem| Error::Helper { program: program(), problem })).transpose()
+    }
+
+    /// Tells a helper something that has no answer.
+    pub(super) fn tell(&self, name: &str, verb: &str, what: &str) -> Result<(), Error> {
+        self.run(name, verb, what).map(drop)
+    }
+
+    fn run(&self, name: &str, verb: &str, what: &str) -> Result<Option<Vec<u8>>, Error> {
         let program = format!("docker-credential-{name}");
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if name.is_empty() || !plain || name.contains("..") {
@@ -169,11 +200,7 @@ impl Credentials {
         }
         let path = self.locate(&program).ok_or_else(|| Error::HelperMissing { program: program.clone() })?;
         let timeout = self.timeout.unwrap_or(HELPER_TIMEOUT);
-        let said = run(&path, registry, timeout).map_err(|failure| failure.of(&program))?;
-        match said {
-            Some(said) => login_of(&said).map(Some).map_err(|problem| Error::Helper { program, problem }),
-            None => Ok(None),
-        }
+        run(&path, verb, what, timeout).map_err(|failure| failure.of(&program))
     }
 
     fn locate(&self, program: &str) -> Option<PathBuf> {
@@ -185,10 +212,24 @@ impl Credentials {
 }
 
 fn read(path: &Path) -> Result<Config, Error> {
+    config_of(path, &read_value(path)?)
+}
+
+/// What of the file is understood here.
+pub(super) fn config_of(path: &Path, file: &Map<String, Value>) -> Result<Config, Error> {
+    // Of the parser's message nothing: it could quote a password.
+    Config::deserialize(file).map_err(|_| Error::Invalid {
+        path: path.to_owned(),
+        reason: "something in it is of another type than Docker writes".to_owned(),
+    })
+}
+
+/// The whole file; empty if there is none.
+pub(super) fn read_value(path: &Path) -> Result<Map<String, Value>, Error> {
     let unreadable = |source| Error::Read { path: path.to_owned(), source };
     let invalid = |reason: String| Error::Invalid { path: path.to_owned(), reason };
     let file = match std::fs::File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
         file => file.map_err(unreadable)?,
     };
     let mut text = Vec::new();
@@ -201,7 +242,7 @@ fn read(path: &Path) -> Result<Config, Error> {
 }
 
 /// The keys that may stand for a registry, the one that Docker uses first.
-fn keys_of(registry: &str) -> Vec<String> {
+pub(super) fn keys_of(registry: &str) -> Vec<String> {
     if HUB_NAMES.contains(&registry) {
         std::iter::once(HUB_KEY).chain(HUB_NAMES).map(str::to_owned).collect()
     } else {
@@ -210,13 +251,13 @@ fn keys_of(registry: &str) -> Vec<String> {
 }
 
 /// Old logins have a scheme and a path: `https://quay.io/v1/`.
-fn host_of(key: &str) -> &str {
+pub(super) fn host_of(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     key.split('/').next().unwrap_or(key)
 }
 
 impl Config {
-    fn helper(&self, keys: &[String]) -> Option<&str> {
+    pub(super) fn helper(&self, keys: &[String]) -> Option<&str> {
         let helpers = self.cred_helpers.as_ref();
         let own = keys.iter().find_map(|key| helpers?.get(key)).map(String::as_str);
         own.or(self.creds_store.as_deref()).filter(|name| !name.is_empty())
@@ -287,16 +328,16 @@ impl From<std::io::Error> for Failed {
     }
 }
 
-/// Runs `helper get`, the registry on its standard input. Its answer, or `None` if it has no
+/// Runs a helper with `what` on its standard input. Its answer, or `None` if it has no
 /// credentials. It is killed when it says too much or takes too long.
-fn run(helper: &Path, registry: &str, timeout: Duration) -> Result<Option<Vec<u8>>, Failed> {
+fn run(helper: &Path, verb: &str, what: &str, timeout: Duration) -> Result<Option<Vec<u8>>, Failed> {
     let deadline = Instant::now() + timeout;
     let mut command = Command::new(helper);
     let mut child =
-        Killed(command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+        Killed(command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
     let (stdin, stdout) = (child.0.stdin.take(), child.0.stdout.take());
     if let Some(mut stdin) = stdin {
-        match stdin.write_all(registry.as_bytes()) {
+        match stdin.write_all(what.as_bytes()) {
             // One that does not read its input may still know the answer.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
             _ => drop(stdin),
@@ -402,7 +443,7 @@ mod tests {
         assert_eq!(Credentials::none().for_registry("x.io").unwrap(), Login::Anonymous);
         let (_dir, credentials) = config(r#"{"auths": {"x.io": {"auth": ["hunter2"]}}}"#);
         let error = credentials.for_registry("x.io").unwrap_err().to_string();
-        assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
+        assert!(error.contains("another type") && !error.contains("hunter2"), "{error}");
         let (_dir, credentials) = config(&" ".repeat(MAX_CONFIG_BYTES as usize + 1));
         assert!(matches!(credentials.for_registry("x.io"), Err(Error::Invalid { .. })));
     }

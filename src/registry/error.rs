@@ -210,7 +210,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Denied { logged_in: false, .. } | Self::PushDenied { logged_in: false, .. } => {
-                "check the spelling; credentials are read from ~/.docker/config.json, which `docker login` writes"
+                "check the spelling, or log in to the registry: wherry login REGISTRY"
             }
             Self::Denied { .. } => "check the spelling, and that this account may pull it",
             Self::PushDenied { .. } => "check the spelling, and that this account may push to it",

@@ -197,6 +197,28 @@ async fn find_login(credentials: &Credentials, registry: &str) -> Result<Login> 
     }
 }
 
+/// Whether the registry of this name takes a login.
+pub(super) async fn check_login(registry: &str, login: &Login) -> Result<()> {
+    let endpoint = Endpoint::of(registry);
+    let http = http_client(&endpoint, Some(READ_TIMEOUT))?;
+    let (endpoint, challenge) = ping(&http, endpoint, registry).await?;
+    let shown = endpoint.shown();
+    let asked = Asked { registry: &shown, repository: registry.to_owned(), logged_in: true, what: What::Ping };
+    let authorization = challenge.answer(&http, &endpoint, &asked, login, "").await?;
+    let request = http.get(format!("{}://{}/v2/", endpoint.scheme(), endpoint.authority));
+    let request = match authorization {
+        RegistryAuth::Anonymous => request,
+        RegistryAuth::Basic(username, password) => request.basic_auth(username, Some(password)),
+        RegistryAuth::Bearer(token) => request.bearer_auth(token),
+    };
+    let response = request.send().await.map_err(|error| Error::of_request(&shown, error))?;
+    let refused = |error| match error {
+        Error::Denied { reason, .. } => Error::BadCredentials { registry: shown.clone(), reason },
+        other => other,
+    };
+    success(&asked, response).await.map(drop).map_err(refused)
+}
+
 /// Asks the registry how it wants to be logged in to. A loopback registry that says that it speaks
 /// TLS (Go's servers and nginx say so in the text of a 400) is spoken to so: that direction is safe.
 async fn ping(http: &reqwest::Client, endpoint: Endpoint, repository: &str) -> Result<(Endpoint, Challenge)> {

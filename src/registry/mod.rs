@@ -17,6 +17,7 @@ mod credential;
 mod endpoint;
 mod error;
 mod http;
+mod keep;
 mod piece;
 mod retry;
 mod upload;
@@ -36,6 +37,7 @@ use crate::reference::Reference;
 pub use credential::{Credentials, Error as CredentialError};
 pub use error::{Error, Result};
 pub use http::Document;
+pub use keep::Kept;
 pub use retry::{Attempts, Patience};
 pub use upload::Contents;
 

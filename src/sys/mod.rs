@@ -14,6 +14,8 @@ pub mod command;
 pub mod dir;
 #[cfg(unix)]
 pub mod ending;
+#[cfg(unix)]
+pub mod hidden;
 #[cfg(target_os = "linux")]
 pub mod idmap;
 #[cfg(target_os = "linux")]

@@ -14,6 +14,7 @@ mod faults;
 mod images;
 mod isolation;
 mod lifecycle;
+mod login;
 mod oci_attacks;
 mod oci_checkpoint;
 mod oci_exec;

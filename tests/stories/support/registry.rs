@@ -33,13 +33,18 @@ pub fn registry() -> &'static Registry {
 }
 
 fn serve(workshop: &Path) -> u16 {
+    serve_with(workshop, "")
+}
+
+/// Serves with these further lines of configuration.
+fn serve_with(workshop: &Path, more: &str) -> u16 {
     let port = free_port();
     let config = workshop.join(format!("registry-{port}.yml"));
     let storage = workshop.join("registry");
     let yaml = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: \"127.0.0.1:{port}\"}}\n",
+         http: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
         storage.display()
     );
     fs::write(&config, yaml).unwrap();
@@ -80,4 +85,15 @@ fn sources_digest() -> String {
         hash.update(fs::read(file).unwrap());
     }
     hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A registry with nothing in it that wants this user and password; it serves until the process ends.
+pub fn private_registry(user: &str, password: &str) -> String {
+    let place = scratch().join(format!("private-{}-{}", std::process::id(), free_port()));
+    fs::create_dir_all(&place).unwrap();
+    let passwords =
+        Command::new("htpasswd").args(["-Bbn", user, password]).output().expect("apache2-utils has htpasswd");
+    fs::write(place.join("htpasswd"), passwords.stdout).unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: stories, path: {}}}}}\n", place.join("htpasswd").display());
+    format!("localhost:{}", serve_with(&place, &auth))
 }
