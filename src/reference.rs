@@ -144,6 +144,13 @@ impl Reference {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
+    /// The tag of the same repository that stands for a digest: `sha256-<hex>` (distribution-spec, "Referrers Tag
+    /// Schema", which cuts a longer digest so that it is a tag).
+    pub fn tagged_by(&self, digest: &Digest) -> Self {
+        let hex = &digest.hex()[..digest.hex().len().min(64)];
+        Self { tag: Some(format!("{}-{hex}", digest.algorithm())), digest: None, ..self.clone() }
+    }
+
     fn suffix(&self) -> String {
         let tag = self.tag.iter().map(|tag| format!(":{tag}"));
         let digest = self.digest.iter().map(|digest| format!("@{digest}"));

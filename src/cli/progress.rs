@@ -175,6 +175,14 @@ impl Bars {
         }
     }
 
+    fn tell(&self, digest: &Digest, words: String) {
+        if let Some(bar) = self.bar(digest) {
+            show(&bar, TEXT_ONLY, "");
+            bar.set_message(words);
+            bar.finish();
+        }
+    }
+
     fn finish(&self, digest: &Digest, words: &'static str) {
         if let Some(bar) = self.bar(digest) {
             show(&bar, TEXT_ONLY, words);
@@ -203,6 +211,7 @@ impl Progress for Bars {
             }
             Event::Preparing { digest, size } => self.layer(digest, *size),
             Event::There { digest } => self.finish(digest, "Layer already exists"),
+            Event::Mounted { digest, from } => self.tell(digest, format!("Mounted from {from}")),
             Event::Uploaded { digest } => self.finish(digest, "Pushed"),
             Event::Sent { digest, bytes } => self.advance(digest, *bytes, "Pushing"),
             // A terminal that is gone cannot be told.
@@ -257,6 +266,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Pushing { reference } => format!("The push refers to repository [{}]", reference.name()),
         Event::Preparing { digest, .. } => format!("{}: Preparing", digest.short()),
         Event::There { digest } => format!("{}: Layer already exists", digest.short()),
+        Event::Mounted { digest, from } => format!("{}: Mounted from {from}", digest.short()),
         Event::Uploaded { digest } => format!("{}: Pushed", digest.short()),
         Event::Received { .. } | Event::Sent { .. } => return None,
         Event::Retry { digest, wait, cause } => {

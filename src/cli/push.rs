@@ -1,13 +1,14 @@
 //! `wherry push`: a WebAssembly program as an artifact, or an image that is here, into a registry.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::progress::{Stream, view};
-use super::pull::{asynchronous, wasm_file};
+use super::pull::{asynchronous, is_file, wasm_file};
 use super::{Context, Outcome, human, output};
 use crate::engine::wasm::{self, Kind as WasmKind};
-use crate::error::{Failure, Kind};
-use crate::image::{Artifact, Pushed};
+use crate::error::{Failure, Kind, tolerate};
+use crate::image::{self, Artifact, Pushed};
 use crate::oci::{Platform, WasmComponent, WasmConfig};
 use crate::reference::Reference;
 
@@ -18,6 +19,9 @@ use crate::reference::Reference;
   wherry push ghcr.io/me/web:1                an image that is here, under its own name
   wherry push alpine localhost:5000/alpine    the same under another")]
 pub struct Args {
+    /// Push all tags of an image to the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -38,6 +42,10 @@ pub struct Args {
     name: Option<String>,
 }
 
+/// Docker's words.
+const NOT_ALL: &str =
+    "Info: Not all multiplatform-content is present and only the available single-platform image was pushed";
+
 /// What was typed cannot be meant.
 #[derive(Debug, thiserror::Error)]
 enum Invalid {
@@ -49,8 +57,10 @@ enum Invalid {
     Flag { flag: &'static str },
     #[error("cannot push {file:?}")]
     Program { file: String, source: wasm::Error },
-    #[error("No such image: {name}")]
-    NoImage { name: String },
+    #[error("tag can't be used with --all-tags/-a")]
+    TagAndAll,
+    #[error("--all-tags is for what is here under the names of one repository: give that name alone")]
+    OtherAndAll,
     #[error("SOURCE_DATE_EPOCH is {value:?}, and has to be a number of seconds")]
     Epoch { value: String },
 }
@@ -59,7 +69,6 @@ impl Failure for Invalid {
     fn kind(&self) -> Kind {
         match self {
             Self::Program { source, .. } => source.kind(),
-            Self::NoImage { .. } => Kind::NotFound,
             _ => Kind::InvalidArgument,
         }
     }
@@ -81,18 +90,53 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     if reference.digest().is_some() {
         return Err(Invalid::Digest { reference: reference.familiar() }.into());
     }
-    let pushed = match wasm_file(&args.what)? {
+    if args.all_tags {
+        return push_all(&args, &reference, ctx);
+    }
+    match wasm_file(&args.what)? {
         Some(_) if args.name.is_none() => return Err(Invalid::NoName { file: args.what }.into()),
-        Some(bytes) => push_file(&args, &reference, bytes, ctx)?,
-        None => push_image(&args, &reference, ctx)?,
-    };
+        Some(bytes) => say(&args, &reference, &push_file(&args, &reference, bytes, ctx)?)?,
+        None => {
+            let tag_is_typed = args.name.as_deref().unwrap_or(&args.what).rsplit('/').next();
+            if !args.quiet && !tag_is_typed.unwrap_or_default().contains(':') {
+                output::print("Using default tag: latest\n")?;
+            }
+            say(&args, &reference, &push_image(&args, &args.what, &reference, ctx)?)?;
+        }
+    }
+    Ok(0)
+}
+
+/// Pushes all names of one repository, each after the other.
+fn push_all(args: &Args, reference: &Reference, ctx: &Context) -> Outcome {
+    if args.name.is_some() || is_file(&args.what) {
+        return Err(Invalid::OtherAndAll.into());
+    }
+    if args.what.rsplit('/').next().unwrap_or_default().contains(':') {
+        return Err(Invalid::TagAndAll.into());
+    }
+    let tags = ctx.host()?.images()?.tags_of(reference)?;
+    if tags.is_empty() {
+        return Err(image::Error::NothingToPush { name: reference.name() }.into());
+    }
+    for tag in tags {
+        say(args, &tag, &push_image(args, &tag.to_string(), &tag, ctx)?)?;
+    }
+    Ok(0)
+}
+
+/// Docker's last line, and its note if the push was not of all that the name means.
+fn say(args: &Args, reference: &Reference, pushed: &Pushed) -> Result<(), Box<dyn Failure>> {
+    let Pushed { digest, size, instead_of } = pushed;
     let tag = reference.tag().unwrap_or_default();
-    let Pushed { digest, size } = pushed;
     output::print(&match args.quiet {
         true => format!("{reference}\n"),
         false => format!("{tag}: digest: {digest} size: {size}\n"),
     })?;
-    Ok(0)
+    if let Some(index) = instead_of.as_ref().filter(|_| !args.quiet) {
+        tolerate(writeln!(std::io::stderr(), "{NOT_ALL}\n{index} -> {digest}"));
+    }
+    Ok(())
 }
 
 fn push_file(args: &Args, reference: &Reference, bytes: Vec<u8>, ctx: &Context) -> Result<Pushed, Box<dyn Failure>> {
@@ -110,17 +154,16 @@ fn push_file(args: &Args, reference: &Reference, bytes: Vec<u8>, ctx: &Context) 
     Ok(asynchronous()?.block_on(images.push_artifact(registry, reference, &bytes, artifact, &*progress))?)
 }
 
-fn push_image(args: &Args, reference: &Reference, ctx: &Context) -> Result<Pushed, Box<dyn Failure>> {
+fn push_image(args: &Args, what: &str, reference: &Reference, ctx: &Context) -> Result<Pushed, Box<dyn Failure>> {
     match (&args.author, args.annotation.is_empty()) {
         (Some(_), _) => return Err(Invalid::Flag { flag: "--author" }.into()),
         (None, false) => return Err(Invalid::Flag { flag: "--annotation" }.into()),
         (None, true) => {}
     }
     let (images, registry) = (ctx.host()?.images()?, ctx.host()?.registry());
-    let image = images.get(&args.what, args.platform.as_ref())?;
-    let image = image.ok_or_else(|| Invalid::NoImage { name: args.what.clone() })?;
     let progress = view(Stream::Stdout, args.quiet);
-    Ok(asynchronous()?.block_on(images.push(registry, reference, &image, &*progress))?)
+    let push = images.push(registry, what, reference, args.platform.as_ref(), &*progress);
+    Ok(asynchronous()?.block_on(push)?)
 }
 
 /// The artifact's configuration, in the CNCF's words. There is none for WASI 0.3: what a component imports says it.

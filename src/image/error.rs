@@ -192,11 +192,11 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Only an index is here under that name, and no image of it.
-    #[error("{reference} cannot be pushed: it has no manifest of its own")]
-    NoManifest {
+    /// There is nothing of that name to push.
+    #[error("An image does not exist locally with the tag: {name}")]
+    NothingToPush {
         /// What was to be pushed.
-        reference: String,
+        name: String,
     },
     /// Nothing of that name or id.
     #[error("no such image: {name}")]
@@ -264,13 +264,12 @@ impl Failure for Error {
             Self::Document { .. } | Self::DocumentSize { .. } | Self::Config { .. } => Kind::DataLoss,
             Self::LayerCount { .. } | Self::WasmDigest { .. } | Self::Record { .. } => Kind::DataLoss,
             Self::IndexDepth { .. } | Self::IndexEntries { .. } | Self::ConfigSize { .. } => Kind::ResourceExhausted,
-            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } | Self::Incomplete { .. } => {
-                Kind::NotFound
-            }
+            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotFound { .. } => Kind::NotFound,
+            Self::Incomplete { .. } | Self::NothingToPush { .. } => Kind::NotFound,
             Self::Foreign { .. } | Self::Imports { .. } | Self::Function { .. } => Kind::Unsupported,
             Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
-            Self::AmbiguousId { .. } | Self::NoManifest { .. } => Kind::InvalidArgument,
+            Self::AmbiguousId { .. } => Kind::InvalidArgument,
             Self::SeveralNames { .. } | Self::InUse { .. } | Self::Abandoned => Kind::FailedPrecondition,
         }
     }

@@ -25,6 +25,7 @@ mod fetch;
 mod incoming;
 mod kind;
 mod local;
+mod parts;
 mod pieces;
 mod prune;
 mod pull;
@@ -50,7 +51,7 @@ pub use incoming::Incoming;
 pub use kind::MAX_CONFIG_BYTES;
 pub use prune::Pruned;
 pub use pull::{Found, Pulled};
-pub use push::{Artifact, Pushed};
+pub use push::{Artifact, PARALLEL_UPLOADS, Pushed};
 pub use remove::{Removed, Use};
 pub use stored::{Ready, Root};
 
@@ -164,6 +165,13 @@ pub enum Event {
     There {
         /// The blob.
         digest: Digest,
+    },
+    /// The repository has taken the blob from another one of the same registry.
+    Mounted {
+        /// The blob.
+        digest: Digest,
+        /// The other repository.
+        from: String,
     },
     /// So much of a blob is on its way.
     Sent {

@@ -72,6 +72,13 @@ impl MediaType {
         matches!(self.as_str(), Self::MANIFEST | Self::DOCKER_MANIFEST)
     }
 
+    /// Whether this is a layer that its author does not want to be copied into other registries.
+    pub fn is_foreign_layer(&self) -> bool {
+        let text = self.as_str();
+        text.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || text.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+
     /// Whether a config of this type is an OCI or Docker image configuration.
     pub fn is_image_config(&self) -> bool {
         matches!(self.as_str(), Self::CONFIG | Self::DOCKER_CONFIG)

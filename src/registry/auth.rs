@@ -109,7 +109,10 @@ impl Challenge {
             (Self::None | Self::Basic, _) => Ok(RegistryAuth::Anonymous),
             (Self::Bearer { realm, service }, _) => {
                 let realm = safe_realm(endpoint, asked.registry, realm)?;
-                let mut wanted = vec![("scope", scope)];
+                // The token specification repeats the parameter, OAuth2 separates by spaces.
+                let together = matches!(login, Login::IdentityToken(_));
+                let scopes: Vec<&str> = if together { vec![scope] } else { scope.split(' ').collect() };
+                let mut wanted: Vec<_> = scopes.into_iter().map(|scope| ("scope", scope)).collect();
                 wanted.extend(service.as_deref().map(|service| ("service", service)));
                 let response = token_request(http, realm, &wanted, login).send().await;
                 let response = response.map_err(|error| Error::of_request(asked.registry, error))?;

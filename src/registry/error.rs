@@ -82,6 +82,16 @@ pub enum Error {
         /// The registry's words.
         reason: String,
     },
+    /// The registry has forgotten an upload that was going on.
+    #[error("the registry {registry} has lost the upload of blob {digest}: {reason}")]
+    UploadLost {
+        /// Host and port.
+        registry: String,
+        /// The blob.
+        digest: Digest,
+        /// The registry's words.
+        reason: String,
+    },
     /// What is to be sent cannot be read.
     #[error("cannot read {digest} to send it")]
     Source {
@@ -190,7 +200,7 @@ impl std::fmt::Display for Wait {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => Kind::Unavailable,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::UploadLost { .. } => Kind::Unavailable,
             Self::Truncated { .. } | Self::WrongDigest { .. } => Kind::DataLoss,
             Self::Protocol { .. } => Kind::DataLoss,
             Self::UnknownManifest { .. } | Self::UnknownBlob { .. } => Kind::NotFound,
@@ -246,11 +256,15 @@ impl Error {
         let (registry, reason) = (asked.registry.to_owned(), quoted(reason));
         let repository = asked.repository.clone();
         match (status, &asked.what) {
-            (401 | 403, What::Upload { .. } | What::Sent { .. } | What::Name { .. }) => {
+            (401 | 403, what) if what.is_of_a_push() => {
                 Self::PushDenied { repository, logged_in: asked.logged_in, reason }
             }
             (401 | 403, _) => Self::Denied { repository, logged_in: asked.logged_in, reason },
             (404, What::Manifest { reference }) => Self::UnknownManifest { reference: reference.clone(), reason },
+            // The upload, that is: the repository itself is known by now.
+            (404 | 416, What::Sent { digest } | What::Chunk { digest }) => {
+                Self::UploadLost { registry, digest: digest.clone(), reason }
+            }
             (404, What::Blob { digest }) => Self::UnknownBlob { digest: digest.clone(), repository, reason },
             (429, _) => Self::RateLimited { registry, retry_after, reason },
             (_, what) => Self::Status { registry, what: what.to_string(), status, retry_after, reason },
@@ -287,6 +301,14 @@ pub(super) enum What {
     Upload {
         digest: Digest,
     },
+    /// To take a blob from another repository, or else a place to send it to.
+    Mount {
+        digest: Digest,
+    },
+    /// A part of the blob, or how much of it has come.
+    Chunk {
+        digest: Digest,
+    },
     /// The blob itself.
     Sent {
         digest: Digest,
@@ -294,6 +316,10 @@ pub(super) enum What {
     /// A manifest, by its name.
     Name {
         reference: String,
+    },
+    /// What refers to a manifest.
+    Referrers {
+        digest: Digest,
     },
 }
 
@@ -304,10 +330,20 @@ impl What {
             Self::Presence { .. } => matches!(status, 200 | 404),
             Self::Blob { .. } => matches!(status, 200 | 206),
             Self::Upload { .. } => status == 202,
+            Self::Mount { .. } => matches!(status, 201 | 202),
+            Self::Chunk { .. } => matches!(status, 202 | 204),
             // Old registries say that they have accepted it.
             Self::Sent { .. } | Self::Name { .. } => matches!(status, 200..=202 | 204),
             _ => status == 200,
         }
+    }
+
+    fn is_of_a_push(&self) -> bool {
+        let is_of_a_blob = matches!(
+            self,
+            Self::Presence { .. } | Self::Upload { .. } | Self::Mount { .. } | Self::Chunk { .. } | Self::Sent { .. }
+        );
+        is_of_a_blob || matches!(self, Self::Name { .. })
     }
 }
 
@@ -320,7 +356,9 @@ impl std::fmt::Display for What {
             Self::Ping => f.write_str("the first request"),
             Self::Presence { digest } => write!(f, "the question for blob {digest}"),
             Self::Upload { digest } => write!(f, "the wish to upload blob {digest}"),
-            Self::Sent { digest } => write!(f, "the upload of blob {digest}"),
+            Self::Mount { digest } => write!(f, "the wish to mount blob {digest}"),
+            Self::Sent { digest } | Self::Chunk { digest } => write!(f, "the upload of blob {digest}"),
+            Self::Referrers { digest } => write!(f, "the question for what refers to {digest}"),
             Self::Name { reference } => write!(f, "the upload of the manifest of {reference}"),
         }
     }

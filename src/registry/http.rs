@@ -1,5 +1,6 @@
 //! One repository of one registry, reached and logged in to.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use oci_distribution::secrets::RegistryAuth;
@@ -64,6 +65,10 @@ pub(super) struct Repository {
     familiar: String,
     path: String,
     http: reqwest::Client,
+    /// Made when something is first sent.
+    uploads: OnceLock<reqwest::Client>,
+    /// Repositories of the same registry that a blob may be mounted from.
+    sources: Vec<String>,
     login: Login,
     access: Access,
     challenge: Challenge,
@@ -72,7 +77,12 @@ pub(super) struct Repository {
 
 impl Repository {
     /// Reaches the registry and logs in.
-    pub async fn open(reference: &Reference, access: Access, credentials: &Credentials) -> Result<Self> {
+    pub async fn open(
+        reference: &Reference,
+        access: Access,
+        sources: &[String],
+        credentials: &Credentials,
+    ) -> Result<Self> {
         let endpoint = Endpoint::of(reference.registry());
         let login = find_login(credentials, reference.registry()).await?;
         let http = http_client(&endpoint, Some(READ_TIMEOUT))?;
@@ -84,6 +94,8 @@ impl Repository {
             authorization: RwLock::new(RegistryAuth::Anonymous),
             endpoint,
             http,
+            uploads: OnceLock::new(),
+            sources: sources.to_vec(),
             login,
             access,
             challenge,
@@ -100,6 +112,15 @@ impl Repository {
     /// The client for short requests.
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.http
+    }
+
+    /// The client for what is sent. It follows no redirect: a PUT that became a GET would be answered with success.
+    pub(super) fn uploads(&self) -> Result<&reqwest::Client> {
+        if let Some(client) = self.uploads.get() {
+            return Ok(client);
+        }
+        let client = http_client(&self.endpoint, None)?;
+        Ok(self.uploads.get_or_init(|| client))
     }
 
     /// Host and port.
@@ -175,8 +196,17 @@ impl Repository {
     /// Gets what the registry's challenge asks for. Whether that is any different from before.
     pub(super) async fn authorize(&self) -> Result<bool> {
         let asked = self.asked(What::Token);
-        let scope = self.access.scope(&self.path);
-        let new = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &scope).await?;
+        let own = self.access.scope(&self.path);
+        let sources = self.sources.iter().map(|source| Access::Pull.scope(source));
+        let scope = [own.clone()].into_iter().chain(sources).collect::<Vec<_>>().join(" ");
+        let answer = self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &scope).await;
+        let new = match answer {
+            // Some token servers give nothing to who may not have all: a mount saves time, and is no condition.
+            Err(Error::Denied { .. } | Error::BadCredentials { .. }) if !self.sources.is_empty() => {
+                self.challenge.answer(&self.http, &self.endpoint, &asked, &self.login, &own).await?
+            }
+            answer => answer?,
+        };
         if new == RegistryAuth::Anonymous {
             return Ok(false);
         }
@@ -303,12 +333,14 @@ pub(super) async fn bounded(mut response: Response, registry: &str, what: &str, 
     Ok(bytes)
 }
 
-/// A client that ends a connection which is silent for too long; an upload is silent until its end.
+/// A client that ends a connection which is silent for too long; an upload is silent until its end, and follows nothing.
 pub(super) fn http_client(endpoint: &Endpoint, silence: Option<Duration>) -> Result<reqwest::Client> {
     install_tls();
-    let redirects = reqwest::redirect::Policy::custom(|attempt| {
+    let is_for_uploads = silence.is_none();
+    let redirects = reqwest::redirect::Policy::custom(move |attempt| {
         let from_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
         match attempt {
+            attempt if is_for_uploads => attempt.stop(),
             attempt if attempt.previous().len() > MAX_REDIRECTS => attempt.error("too many redirects"),
             attempt if from_tls && attempt.url().scheme() != "https" => {
                 attempt.error("a redirect leads from https to http")

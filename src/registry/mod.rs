@@ -5,6 +5,7 @@
 //!           ─▶ auth       who: credentials → challenge → token
 //!           ─▶ manifest   what: bounded, digest-checked bytes and the type they were sent as
 //!           ─▶ blob       a stream from any offset; its reader judges it
+//!           ─▶ referrers  what refers to a manifest: signatures, bills of materials
 //!           ─▶ upload     the other way: a blob that is missing there, then the manifest that names it
 //! ```
 //!
@@ -19,6 +20,7 @@ mod error;
 mod http;
 mod keep;
 mod piece;
+mod referrers;
 mod retry;
 mod upload;
 
@@ -39,7 +41,7 @@ pub use error::{Error, Result};
 pub use http::Document;
 pub use keep::Kept;
 pub use retry::{Attempts, Patience};
-pub use upload::Contents;
+pub use upload::{Contents, Delivery, Named, Parcel};
 
 /// Told when a request is to be made again: how long from now, and why.
 pub type OnRetry<'a> = &'a (dyn Fn(Duration, &Error) + Sync);
@@ -89,39 +91,6 @@ impl Client {
         self.repository(reference, Access::Pull).await?.rest(blob, offset).await
     }
 
-    /// Whether the repository of `reference` has a blob.
-    pub async fn has(&self, reference: &Reference, blob: &Descriptor, on_retry: OnRetry<'_>) -> Result<bool> {
-        self.trying(on_retry, async || self.repository(reference, Access::Push).await?.has(&blob.digest).await).await
-    }
-
-    /// Puts a blob into the repository of `reference`. `sent` is told how many of its bytes are on their way.
-    pub async fn upload(
-        &self,
-        reference: &Reference,
-        blob: &Descriptor,
-        contents: &dyn Contents,
-        sent: &(dyn Fn(u64) + Sync),
-        on_retry: OnRetry<'_>,
-    ) -> Result<()> {
-        let upload = async || {
-            let repository = self.repository(reference, Access::Push).await?;
-            repository.upload(blob, contents, sent).await
-        };
-        self.trying(on_retry, upload).await
-    }
-
-    /// Gives `reference`'s tag to a manifest whose blobs are in its repository.
-    pub async fn name(
-        &self,
-        reference: &Reference,
-        manifest: &Descriptor,
-        bytes: &[u8],
-        on_retry: OnRetry<'_>,
-    ) -> Result<()> {
-        let put = async || self.repository(reference, Access::Push).await?.name(reference, manifest, bytes).await;
-        self.trying(on_retry, put).await
-    }
-
     async fn trying<T>(&self, on_retry: OnRetry<'_>, work: impl AsyncFn() -> Result<T>) -> Result<T> {
         let mut attempts = self.attempts();
         loop {
@@ -137,12 +106,22 @@ impl Client {
 
     /// Where, who and how of one repository: found out once.
     async fn repository(&self, reference: &Reference, access: Access) -> Result<Arc<http::Repository>> {
+        self.repository_with(reference, access, &[]).await
+    }
+
+    /// The same. Who is the first to ask for it may name repositories whose blobs are to be mounted.
+    async fn repository_with(
+        &self,
+        reference: &Reference,
+        access: Access,
+        sources: &[String],
+    ) -> Result<Arc<http::Repository>> {
         let key = (reference.registry().to_owned(), reference.repository().to_owned(), access);
         let mut repositories = self.inner.repositories.lock().await;
         if let Some(repository) = repositories.get(&key) {
             return Ok(repository.clone());
         }
-        let repository = Arc::new(http::Repository::open(reference, access, &self.inner.credentials).await?);
+        let repository = Arc::new(http::Repository::open(reference, access, sources, &self.inner.credentials).await?);
         repositories.insert(key, repository.clone());
         Ok(repository)
     }

@@ -74,7 +74,7 @@ fn asked_for(error: &Error) -> Option<Option<Duration>> {
     match error {
         Error::RateLimited { retry_after, .. } => Some(*retry_after),
         Error::Status { status: 408 | 500 | 502 | 503 | 504, retry_after, .. } => Some(*retry_after),
-        Error::Broken { .. } | Error::Truncated { .. } => Some(None),
+        Error::Broken { .. } | Error::Truncated { .. } | Error::UploadLost { .. } => Some(None),
         _ => None,
     }
 }

@@ -31,6 +31,7 @@ mod oci_wasm;
 mod oci_words;
 mod pull;
 mod pull_faults;
+mod push;
 mod quickstart;
 mod rootless;
 mod run;

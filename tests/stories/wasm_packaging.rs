@@ -332,7 +332,10 @@ fn an_image_that_is_here_is_pushed_as_it_is() {
     assert_eq!(digest(&image), digest(&copy));
     assert!(said.contains(&digest(&copy)), "{said}");
     assert_eq!(Wherry::new().ok(["run", "--rm", "-q", &copy, "echo", "copied"]), "copied");
-    wherry.call(["push", "nothing/here"]).expect(1).complains(&["No such image"]);
+    wherry
+        .call(["push", "nothing/here"])
+        .expect(1)
+        .complains(&["An image does not exist locally with the tag: nothing/here"]);
     wherry.call(["push", &image, &format!("{copy}@sha256:{}", "0".repeat(64))]).expect(1).complains(&["digest"]);
 }
 

@@ -118,8 +118,9 @@ fn push_blob(repository: &str, bytes: &[u8]) {
     curl(&["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", "@-", &url], bytes);
 }
 
+/// Puts a manifest or an index under a tag; its type, digest and size.
 #[track_caller]
-fn put_manifest(
+pub fn put_manifest(
     repository: &str,
     tag: &str,
     media_type: &'static str,
