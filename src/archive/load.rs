@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -15,6 +16,9 @@ use crate::snapshot::tar::{self, Kind, Reader};
 
 /// How much is read at a time.
 const BUFFER: usize = 256 << 10;
+
+/// How deep a directory is looked into: blobs are at `blobs/sha256/<hex>`.
+const MAX_DIRECTORIES: usize = 4;
 
 /// How many symlinks of an archive are followed to a layer.
 const MAX_LINKS: usize = 8;
@@ -50,6 +54,33 @@ pub fn load(images: &image::Store, content: &content::Store, input: Box<dyn Read
     Ok(Loaded { images: members.images(images)?, lease })
 }
 
+/// Reads an image layout that lies in a directory of the user's own.
+pub fn load_directory(images: &image::Store, content: &content::Store, root: &Path) -> Result<Loaded> {
+    let lease = content.lease()?;
+    let mut members = Members::new(content);
+    let mut ahead = vec![PathBuf::new()];
+    let mut count = 0;
+    while let Some(inside) = ahead.pop() {
+        for entry in std::fs::read_dir(root.join(&inside)).map_err(Error::Read)? {
+            let name = inside.join(entry.map_err(Error::Read)?.file_name());
+            let metadata = std::fs::metadata(root.join(&name)).map_err(Error::Read)?;
+            count += 1;
+            if count > MAX_MEMBERS {
+                return refused(format!("the directory has more than {MAX_MEMBERS} files"));
+            }
+            // Docker's list, if somebody has unpacked an archive here, is not kept up by the tools for layouts.
+            if metadata.is_file() && name != Path::new("manifest.json") {
+                let file = std::fs::File::open(root.join(&name)).map_err(Error::Read)?;
+                let member = member_name(name.as_os_str().as_encoded_bytes())?;
+                members.file(member, metadata.len(), &mut BufReader::with_capacity(BUFFER, file))?;
+            } else if metadata.is_dir() && name.components().count() < MAX_DIRECTORIES {
+                ahead.push(name);
+            }
+        }
+    }
+    Ok(Loaded { images: members.images(images)?, lease })
+}
+
 /// What came out of an archive so far.
 struct Members<'a> {
     content: &'a content::Store,
@@ -80,7 +111,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn file<R: BufRead>(&mut self, name: String, size: u64, archive: &mut Reader<R>) -> Result<()> {
+    fn file(&mut self, name: String, size: u64, archive: &mut dyn Chunks) -> Result<()> {
         match name.as_str() {
             "index.json" | "manifest.json" | "oci-layout" => {
                 if size > MAX_DOCUMENT {
@@ -104,14 +135,16 @@ impl<'a> Members<'a> {
                     Some(digest) => self.announced(&digest, size, archive)?,
                     None => self.unannounced(archive)?,
                 };
-                self.blobs.insert(name, blob);
-                Ok(())
+                match self.blobs.insert(name.clone(), blob) {
+                    Some(_) => refused(format!("{name} is there twice")),
+                    None => Ok(()),
+                }
             }
         }
     }
 
     /// A blob whose name says its digest.
-    fn announced<R: BufRead>(&self, digest: &Digest, size: u64, archive: &mut Reader<R>) -> Result<Blob> {
+    fn announced(&self, digest: &Digest, size: u64, archive: &mut dyn Chunks) -> Result<Blob> {
         let descriptor = Descriptor::new(MediaType::default(), digest.clone(), size);
         if let Some(blob) = self.content.blob(digest) {
             // It is here, verified when it came.
@@ -123,7 +156,7 @@ impl<'a> Members<'a> {
     }
 
     /// A blob whose digest is not known before.
-    fn unannounced<R: BufRead>(&self, archive: &mut Reader<R>) -> Result<Blob> {
+    fn unannounced(&self, archive: &mut dyn Chunks) -> Result<Blob> {
         let mut ingest = self.content.ingest_unnamed()?;
         each_chunk(archive, |chunk| Ok(ingest.append(chunk)?))?;
         Ok(ingest.commit()?)
@@ -156,9 +189,25 @@ impl<'a> Members<'a> {
             if !self.content.has(&entry.digest) {
                 return Err(Error::Missing { member: format!("the manifest {}", entry.digest) });
             }
-            loaded.extend(images.ready(&shown, entry)?.into_iter().map(|ready| (ready, names.clone())));
+            let ready = images.ready(&shown, entry)?;
+            ready.iter().try_for_each(|ready| check_names(&names, ready))?;
+            loaded.extend(ready.into_iter().map(|ready| (ready, names.clone())));
+        }
+        if let Some(list) = self.documents.get("manifest.json") {
+            self.check_agreement(list, &loaded)?;
         }
         Ok(loaded)
+    }
+
+    /// Docker's list beside an index may leave images out, but not name others: another tool would load those instead.
+    fn check_agreement(&self, list: &[u8], loaded: &[(Ready, Vec<Reference>)]) -> Result<()> {
+        for entry in parse::<Vec<DockerEntry>>("manifest.json", list)? {
+            let config = self.member(&entry.config)?.digest();
+            if !loaded.iter().any(|(ready, _)| ready.config() == config) {
+                return refused(format!("manifest.json lists the config {config}, which no image of index.json has"));
+            }
+        }
+        Ok(())
     }
 
     fn of_docker(&self, images: &image::Store, list: &[u8]) -> Result<Vec<(Ready, Vec<Reference>)>> {
@@ -173,7 +222,9 @@ impl<'a> Members<'a> {
                 tags.map(|name| Ok(name.parse().map_err(image::Error::from)?)).collect::<Result<Vec<Reference>>>()?;
             let shown = names.first().map_or_else(|| entry.config.clone(), Reference::familiar);
             let manifest = self.manifest(&entry)?;
-            loaded.extend(images.ready(&shown, &manifest)?.into_iter().map(|ready| (ready, names.clone())));
+            let ready = images.ready(&shown, &manifest)?;
+            ready.iter().try_for_each(|ready| check_names(&names, ready))?;
+            loaded.extend(ready.into_iter().map(|ready| (ready, names.clone())));
         }
         Ok(loaded)
     }
@@ -229,16 +280,55 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Hands over the data of the current entry.
-fn each_chunk<R: BufRead>(archive: &mut Reader<R>, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+/// A name with a digest is the name of what has that digest, and of nothing else.
+fn check_names(names: &[Reference], ready: &Ready) -> Result<()> {
+    let manifest = &ready.image.manifest().digest;
+    let is_not = |digest: &Digest| digest != manifest && !ready.indexes.contains(digest);
+    match names.iter().find(|name| name.digest().is_some_and(is_not)) {
+        Some(name) => refused(format!("{manifest} is named {}, which is the name of another", name.familiar())),
+        None => Ok(()),
+    }
+}
+
+/// A member's data, piece by piece.
+trait Chunks {
+    /// The next piece; empty at the end.
+    fn piece(&mut self) -> Result<&[u8]>;
+
+    /// Marks so much of it as taken.
+    fn taken(&mut self, length: usize);
+}
+
+impl<R: BufRead> Chunks for Reader<R> {
+    fn piece(&mut self) -> Result<&[u8]> {
+        Ok(self.chunk()?)
+    }
+
+    fn taken(&mut self, length: usize) {
+        self.consume(length);
+    }
+}
+
+impl Chunks for BufReader<std::fs::File> {
+    fn piece(&mut self) -> Result<&[u8]> {
+        self.fill_buf().map_err(Error::Read)
+    }
+
+    fn taken(&mut self, length: usize) {
+        self.consume(length);
+    }
+}
+
+/// Hands over the data of the current member.
+fn each_chunk(member: &mut dyn Chunks, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     loop {
-        let chunk = archive.chunk()?;
+        let chunk = member.piece()?;
         if chunk.is_empty() {
             return Ok(());
         }
         let length = chunk.len();
         take(chunk)?;
-        archive.consume(length);
+        member.taken(length);
     }
 }
 

@@ -12,8 +12,8 @@
 //! zstd, from a pipe in one pass: blobs go into the content store as they come, each verified, and what they mean is
 //! looked at when all have come. An image has its name last of all.
 //!
-//! It is a stranger's file: names of members are never paths of ours, documents are bounded, and what is refused leaves
-//! blobs that nothing names, which the next collection removes.
+//! It is a stranger's file: names of members are never paths of ours, documents are bounded, and who is refused has the
+//! blobs collected that nothing names.
 
 mod load;
 mod save;
@@ -22,7 +22,7 @@ use crate::error::{Failure, Kind};
 use crate::snapshot::tar;
 use crate::{content, image};
 
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_directory};
 pub use save::{Plan, plan};
 
 /// The largest `index.json` or `manifest.json`.

@@ -1,11 +1,13 @@
 //! `wherry load`: images out of a tar archive.
 
-use std::io::{IsTerminal, Read};
+use std::fs::File;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::{Context, Outcome, output};
 use crate::archive;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, tolerate};
+use crate::host::Host;
 use crate::image::Image;
 use crate::oci::Platform;
 
@@ -15,7 +17,7 @@ use crate::oci::Platform;
     after_help = "Archives of docker save, podman save, skopeo, umoci, buildx and wherry save, also compressed by gzip or zstd."
 )]
 pub struct Args {
-    /// Read from tar archive file, instead of STDIN
+    /// Read from tar archive file, or from a directory with an OCI image layout, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Load only these platforms of the images
@@ -46,18 +48,20 @@ impl Failure for Refused {
     }
 }
 
-/// Takes in the images, unpacks those that can run here, and gives them their names.
+/// Loads the images. Of those that are refused nothing stays.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
-    let input: Box<dyn Read + Send> = match &args.input {
-        Some(path) => {
-            let failed = |source| Refused::File { path: path.clone(), source };
-            Box::new(std::fs::File::open(path).map_err(failed)?)
-        }
-        None if std::io::stdin().is_terminal() => return Err(Refused::Terminal.into()),
-        None => Box::new(std::io::stdin()),
-    };
+    let loaded = load(&args, ctx);
+    if loaded.is_err() {
+        // If it cannot be removed now, the next removal of an image does it.
+        tolerate(ctx.host()?.images()?.collect());
+    }
+    loaded
+}
+
+/// Takes in the images, unpacks those that can run here, and gives them their names.
+fn load(args: &Args, ctx: &Context) -> Outcome {
     let host = ctx.host()?;
-    let mut loaded = archive::load(host.images()?, host.content()?, input)?;
+    let mut loaded = take_in(args, host)?;
     if !args.platform.is_empty() {
         loaded.images.retain(|(ready, _)| args.platform.iter().any(|wanted| ready.image.platform().satisfies(wanted)));
         if loaded.images.is_empty() {
@@ -88,6 +92,22 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
         output::print(&said.concat())?;
     }
     Ok(0)
+}
+
+fn take_in(args: &Args, host: &Host) -> Result<archive::Loaded, Box<dyn Failure>> {
+    let (images, content) = (host.images()?, host.content()?);
+    let Some(path) = &args.input else {
+        return match std::io::stdin().is_terminal() {
+            true => Err(Refused::Terminal.into()),
+            false => Ok(archive::load(images, content, Box::new(std::io::stdin()))?),
+        };
+    };
+    let failed = |source| Refused::File { path: path.clone(), source };
+    let file = File::open(path).map_err(failed)?;
+    match file.metadata().map_err(failed)?.is_dir() {
+        true => Ok(archive::load_directory(images, content, path)?),
+        false => Ok(archive::load(images, content, Box::new(file))?),
+    }
 }
 
 fn runs_here(image: &Image) -> bool {

@@ -32,7 +32,19 @@ pub struct Ready {
     config: Descriptor,
 }
 
+impl Ready {
+    /// The config's blob, which is the image's id but for some artifacts.
+    pub fn config(&self) -> &Digest {
+        &self.config.digest
+    }
+}
+
 impl Store {
+    /// Removes what no image needs, unless somebody is about to.
+    pub fn collect(&self) -> Result<()> {
+        self.deleted(&[]).map(drop)
+    }
+
     /// All that `name_or_id` means, for these platforms or, with none, for all that are here. An index that is here with
     /// all of its parts comes whole; of any other, the images that are here.
     pub fn roots(&self, name_or_id: &str, platforms: &[Platform]) -> Result<Vec<Root>> {
@@ -141,6 +153,10 @@ impl Store {
         ready: &mut Vec<Ready>,
     ) -> Result<()> {
         let bytes = self.content.read(&document.digest, MAX_MANIFEST_BYTES as u64)?;
+        if bytes.len() as u64 != document.size {
+            let (digest, expected, actual) = (document.digest.clone(), document.size, bytes.len() as u64);
+            return Err(Error::DocumentSize { reference: shown.to_owned(), digest, expected, actual });
+        }
         let failed = |source| Error::Document { reference: shown.to_owned(), digest: document.digest.clone(), source };
         match Document::parse(&document.media_type, &bytes).map_err(failed)? {
             Document::Manifest(manifest) => ready.push(self.assemble(shown, document, &manifest, above)?),

@@ -179,6 +179,16 @@ fn an_image_without_a_name_has_its_id() {
     assert_eq!(fresh.ok(["run", "--rm", &id[7..19], "echo", "nameless"]), "nameless");
     fresh.ok(["tag", &id, "now:named"]);
     assert_eq!(fresh.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"]), "now:named");
+    // The same as a directory, which umoci has changed meanwhile.
+    let layout = wherry.folder("layout");
+    tool("tar", &["-C", path(&layout), "-xf", path(&archive)]);
+    let image = format!("{}:x", path(&layout));
+    let from = format!("oci-archive:{}", path(&archive));
+    tool("skopeo", &["copy", "-q", &from, &format!("oci:{image}")]);
+    tool("umoci", &["config", "--image", &image, "--config.env", "UMOCI=1"]);
+    let said = fresh.ok(["load", "-i", path(&layout)]);
+    let ids: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("Loaded image ID: ")).collect();
+    assert!(ids.iter().any(|id| fresh.ok(["run", "--rm", id, "sh", "-c", "echo $UMOCI"]) == "1"), "{said}");
     wherry.call(["save", "nobody"]).expect(1).complains(&["no such image", "nobody"]);
 }
 
@@ -212,6 +222,8 @@ fn refused_bytes(archive: &[u8], says: &str) {
     let layers = fs::read_dir(fresh.root().join("layers"));
     let layers = layers.into_iter().flatten().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64).count();
     assert_eq!(layers, 0, "{says}");
+    let blobs = fs::read_dir(fresh.root().join("content/blobs/sha256")).unwrap().count();
+    assert_eq!(blobs, 0, "{says}");
     let canary = fresh.root().parent().unwrap().join("escaped");
     assert!(!canary.exists());
 }
@@ -283,8 +295,20 @@ fn hostile_archives_are_refused_with_the_reason() {
     }
     let mut wrong_size = entry.clone();
     wrong_size["size"] = json!(1);
-    // What an index says of a manifest's size is checked where it is fetched; here the bytes are their digest's.
-    drop(wrong_size);
+    check(whole(index(&[wrong_size]), &[]), "says 1");
+    let mut another = entry.clone();
+    another["annotations"] = json!({"io.containerd.image.name": format!("x@{}", handmade::digest(b"other"))});
+    check(whole(index(&[another]), &[]), "the name of another");
+    let list = json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": []}]).to_string().into_bytes();
+    check(
+        whole(index(std::slice::from_ref(&entry)), &[("c.json", b"{}".to_vec()), ("manifest.json", list)]),
+        "which no image of index.json has",
+    );
+    let twice = blob(&layer);
+    let mut files = whole(index(std::slice::from_ref(&entry)), &[]);
+    files.push((twice, layer.clone()));
+    check(files, "there twice");
+    check(whole(index(&vec![entry.clone(); 20_000]), &[]), "more than 10000 images");
     let with = |bytes: Vec<u8>, kind: &str, more: Vec<Vec<u8>>| {
         let mut files = whole(index(&[descriptor(kind, &bytes)]), &[]);
         files.push((blob(&bytes), bytes));
