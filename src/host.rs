@@ -1,6 +1,7 @@
 //! This machine's rooms, opened for one data root. Each is opened when it is first asked for, so that a
 //! command pays for nothing that it does not use.
 
+pub mod make;
 pub mod usage;
 
 use std::cell::OnceCell;
@@ -55,6 +56,8 @@ pub enum Error {
     Snapshot(#[from] snapshot::Error),
     #[error(transparent)]
     Image(#[from] image::Error),
+    #[error(transparent)]
+    Make(#[from] make::Error),
     #[error("cannot remove compiled code")]
     Code(#[from] wasm::Error),
     #[cfg(target_os = "linux")]
@@ -71,6 +74,7 @@ impl Failure for Error {
             Self::Content(source) => source.kind(),
             Self::Snapshot(source) => source.kind(),
             Self::Image(source) => source.kind(),
+            Self::Make(source) => source.kind(),
             Self::Code(source) => source.kind(),
             #[cfg(target_os = "linux")]
             Self::Container(source) => source.kind(),
@@ -88,6 +92,7 @@ impl Failure for Error {
             Self::Content(source) => source.hint(),
             Self::Snapshot(source) => source.hint(),
             Self::Image(source) => source.hint(),
+            Self::Make(source) => source.hint(),
             Self::Code(source) => source.hint(),
             #[cfg(target_os = "linux")]
             Self::Container(source) => source.hint(),

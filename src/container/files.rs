@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Error, Record, io};
 use crate::bundle::{Bind, Network};
 
-const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+pub(super) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
 
 const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 

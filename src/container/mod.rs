@@ -11,6 +11,7 @@
 //! directory without a record is the rest of a create or a remove that was killed, and is swept when
 //! the next container is removed.
 
+mod archive;
 mod create;
 mod direct;
 mod exec;

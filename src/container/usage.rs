@@ -53,7 +53,7 @@ impl Store {
 }
 
 /// The container's cgroup, if it has one.
-fn cgroup(container: &Container) -> Result<Option<Cgroup>, Error> {
+pub(super) fn cgroup(container: &Container) -> Result<Option<Cgroup>, Error> {
     let bundle = Bundle::read(&container.directory)?;
     let path = bundle.spec().linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let Some(path) = path else { return Ok(None) };

@@ -18,6 +18,7 @@
 //! One name may hold images for several platforms, a Linux one and a Wasm one say. This room knows no
 //! layer directories and no containers: who removes an image is told by a caller whether it is in use.
 
+pub mod change;
 mod choose;
 mod download;
 mod error;
@@ -25,6 +26,7 @@ mod fetch;
 mod incoming;
 mod kind;
 mod local;
+mod make;
 mod parts;
 mod pieces;
 mod prune;

@@ -87,6 +87,34 @@ pub enum Error {
         /// Ours.
         known: u32,
     },
+    /// A container's file cannot be looked at.
+    #[error("cannot look at {path:?} of the container")]
+    Look {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: sys::Error,
+    },
+    /// A container's file cannot be read.
+    #[error("cannot read {path:?} of the container")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An archive of a container's files cannot be written.
+    #[error("cannot write the archive")]
+    Output {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A change that overlayfs has written as a reference to another place.
+    #[error("{path:?} was renamed or changed in a way that only overlayfs can say (redirect_dir or metacopy)")]
+    Elsewhere {
+        /// The file.
+        path: PathBuf,
+    },
     /// A layer below failed; its own error says why.
     #[error("a layer below could not be unpacked")]
     Below,
@@ -153,6 +181,9 @@ impl Failure for Error {
             Self::DiffId { .. } => Kind::DataLoss,
             Self::Refused { .. } => Kind::InvalidArgument,
             Self::Write { source, .. } | Self::Store { source, .. } => source.kind(),
+            Self::Look { source, .. } => source.kind(),
+            Self::Unreadable { source, .. } | Self::Output { source } => Kind::of_io(source),
+            Self::Elsewhere { .. } => Kind::Unsupported,
             Self::Record { .. } => Kind::DataLoss,
             Self::Version { .. } => Kind::FailedPrecondition,
             Self::Below => Kind::Cancelled,

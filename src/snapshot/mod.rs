@@ -25,9 +25,11 @@
 mod chain;
 mod copy;
 mod decompress;
+mod diff;
 mod error;
 mod mark;
 mod meta;
+mod pack;
 mod path;
 mod prepare;
 mod rootfs;

@@ -136,6 +136,14 @@ impl Rootfs {
         }
     }
 
+    /// A handle to the root directory of all that the container has, to be read, also while it runs: a second mount that
+    /// could be written would be against overlayfs's rules, so what the container wrote is one more layer of this one.
+    pub fn contents(&self) -> sys::Result<OwnedFd> {
+        let Self::Overlay { layers, upper, userxattr, .. } = self else { return self.look() };
+        let lower = [upper.clone()].into_iter().chain(layers.iter().rev().cloned()).collect();
+        Recipe::Overlay { lower, upper: None, work: None, userxattr: *userxattr }.detached(true)
+    }
+
     /// Bytes of the files that are not in the layers: what the container wrote, or the whole copy.
     pub fn written(&self) -> u64 {
         match self {

@@ -15,6 +15,7 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod login;
+mod made;
 mod oci_attacks;
 mod oci_checkpoint;
 mod oci_exec;
