@@ -88,6 +88,44 @@ fn what_a_container_changed_is_a_layer() {
 }
 
 #[test]
+fn a_copied_root_is_compared_with_its_layers() {
+    let image = images::busybox();
+    let wherry = Wherry::new();
+    // A store that found no overlay.
+    let layers = wherry.root().join("layers");
+    fs::create_dir(&layers).unwrap();
+    fs::write(layers.join("store.json"), r#"{"version":1,"marks":"plain"}"#).unwrap();
+    wherry.ok(["pull", "-q", &image]);
+    wherry.ok(["run", "--name", "worker", "--network", "none", &image, "sh", "-c", &format!("{CHANGES}; rm -r /home")]);
+    let id = wherry.ok(["commit", "worker"]);
+    let archive = wherry.folder("out").join("a.tar");
+    wherry.ok(["save", "-o", path(&archive), &id]);
+    let list: Value = serde_json::from_str(&tool("tar", &["-xOf", path(&archive), "manifest.json"])).unwrap();
+    let layer = list[0]["Layers"].as_array().unwrap().last().unwrap().as_str().unwrap();
+    let listed = tool("sh", &["-c", &format!("tar -xOf {} {layer} | tar -tz", path(&archive))]);
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.retain(|name| !["dev/", "etc/", "proc/", "sys/"].contains(name) && !name.starts_with("made/0"));
+    listed.sort_unstable();
+    let expected = [
+        ".wh.home",
+        "data/",
+        "data/.wh.keep",
+        "data/changed",
+        "made/",
+        "made/deep/",
+        "made/deep/file",
+        "made/link",
+        "made/pipe",
+        "made/symlink",
+        "opaque/",
+        "opaque/.wh.new",
+        "opaque/only",
+    ];
+    assert_eq!(listed, expected, "what changed, and nothing else");
+    assert_eq!(wherry.ok(["run", "--rm", &id, "sh", "-c", "ls /home 2>/dev/null; ls /opaque"]), "only");
+}
+
+#[test]
 fn other_tools_run_what_was_committed() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);
