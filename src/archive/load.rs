@@ -163,12 +163,10 @@ impl<'a> Members<'a> {
     }
 
     fn images(&self, images: &image::Store) -> Result<Vec<(Ready, Vec<Reference>)>> {
-        let loaded = if let Some(index) = self.documents.get("index.json") {
-            self.of_layout(images, index)?
-        } else if let Some(list) = self.documents.get("manifest.json") {
-            self.of_docker(images, list)?
-        } else {
-            return Err(Error::Missing { member: "index.json or manifest.json".to_owned() });
+        let loaded = match (self.documents.get("index.json"), self.documents.get("manifest.json")) {
+            (Some(index), list) => self.of_layout(images, index, list.map(Vec::as_slice))?,
+            (None, Some(list)) => self.of_docker(images, list, |_| true)?,
+            (None, None) => return Err(Error::Missing { member: "index.json or manifest.json".to_owned() }),
         };
         match loaded.len() {
             0 => refused("it holds no images"),
@@ -177,7 +175,13 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn of_layout(&self, images: &image::Store, index: &[u8]) -> Result<Vec<(Ready, Vec<Reference>)>> {
+    /// What the index lists, and of Docker's list beside it what has no name.
+    fn of_layout(
+        &self,
+        images: &image::Store,
+        index: &[u8],
+        list: Option<&[u8]>,
+    ) -> Result<Vec<(Ready, Vec<Reference>)>> {
         let index = parse::<Index>("index.json", index)?;
         if index.manifests.len() > MAX_IMAGES {
             return refused(format!("index.json lists more than {MAX_IMAGES} images"));
@@ -193,7 +197,9 @@ impl<'a> Members<'a> {
             ready.iter().try_for_each(|ready| check_names(&names, ready))?;
             loaded.extend(ready.into_iter().map(|ready| (ready, names.clone())));
         }
-        if let Some(list) = self.documents.get("manifest.json") {
+        if let Some(list) = list {
+            let nameless = self.of_docker(images, list, |entry| self.is_left_out(entry, &loaded))?;
+            loaded.extend(nameless);
             self.check_agreement(list, &loaded)?;
         }
         Ok(loaded)
@@ -210,13 +216,26 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    fn of_docker(&self, images: &image::Store, list: &[u8]) -> Result<Vec<(Ready, Vec<Reference>)>> {
+    /// Whether Docker's index beside its list lacks an image: that of Docker 28 lacks those without a name, if there are
+    /// others with one.
+    fn is_left_out(&self, entry: &DockerEntry, loaded: &[(Ready, Vec<Reference>)]) -> bool {
+        let known = |config: &Digest| loaded.iter().any(|(ready, _)| ready.config() == config);
+        let config = member_name(entry.config.as_bytes()).ok().and_then(|name| self.blobs.get(&name));
+        entry.repo_tags.iter().flatten().next().is_none() && config.is_some_and(|blob| !known(blob.digest()))
+    }
+
+    fn of_docker(
+        &self,
+        images: &image::Store,
+        list: &[u8],
+        wanted: impl Fn(&DockerEntry) -> bool,
+    ) -> Result<Vec<(Ready, Vec<Reference>)>> {
         let entries = parse::<Vec<DockerEntry>>("manifest.json", list)?;
         if entries.len() > MAX_IMAGES {
             return refused(format!("manifest.json lists more than {MAX_IMAGES} images"));
         }
         let mut loaded = Vec::new();
-        for entry in entries {
+        for entry in entries.into_iter().filter(wanted) {
             let tags = entry.repo_tags.iter().flatten();
             let names =
                 tags.map(|name| Ok(name.parse().map_err(image::Error::from)?)).collect::<Result<Vec<Reference>>>()?;
@@ -386,9 +405,9 @@ fn parse<T: for<'de> Deserialize<'de>>(name: &str, bytes: &[u8]) -> Result<T> {
 fn merged(loaded: Vec<(Ready, Vec<Reference>)>) -> Vec<(Ready, Vec<Reference>)> {
     let mut merged: Vec<(Ready, Vec<Reference>)> = Vec::new();
     for (ready, names) in loaded {
-        let same = merged
-            .iter_mut()
-            .find(|(known, _)| known.image.manifest() == ready.image.manifest() && known.indexes == ready.indexes);
+        let same = merged.iter_mut().find(|(known, _)| {
+            known.image.manifest().digest == ready.image.manifest().digest && known.indexes == ready.indexes
+        });
         match same {
             Some((_, known)) => {
                 known.extend(names.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>())

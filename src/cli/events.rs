@@ -116,7 +116,7 @@ fn write(line: &str) -> Result<bool, Unreadable> {
 fn line(event: &Event, form: &Form) -> Result<String, super::template::Error> {
     Ok(match form {
         Form::Text => output::printable(&text(event)).replace('\n', " ") + "\n",
-        Form::Json => format!("{}\n", json!(event)),
+        Form::Json => output::json(&json!(event)) + "\n",
         Form::Template(template) => template.render(&fields(event))? + "\n",
     })
 }

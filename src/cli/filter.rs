@@ -23,7 +23,7 @@ pub enum Error {
         known: &'static [&'static str],
     },
     /// It cannot be that.
-    #[error("invalid filter '{name}={value}': {reason}")]
+    #[error("invalid filter '{name}=[{value}]': {reason}")]
     Value {
         /// Its name.
         name: String,
@@ -32,7 +32,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Only one of them can be meant.
+    #[error("invalid filter '{name}=[{values}]': it is given once")]
+    Repeated {
+        /// Its name.
+        name: String,
+        /// What was typed.
+        values: String,
+    },
 }
+
+/// The filters of which several mean something.
+const REPEATABLE: &[&str] = &["label", "label!", "reference"];
 
 impl Failure for Error {
     fn kind(&self) -> Kind {
@@ -42,7 +53,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown { known, .. } => Some(format!("filters are {}", known.join(", "))),
-            Self::Value { .. } => None,
+            Self::Value { .. } | Self::Repeated { .. } => None,
         }
     }
 }
@@ -58,12 +69,23 @@ impl std::str::FromStr for Filter {
 }
 
 impl Filter {
-    /// Fails unless all filters are of those that the command knows.
+    /// Fails unless all filters are of those that the command knows, and do not contradict each other.
     pub fn require(filters: &[Self], known: &'static [&'static str]) -> Result<(), Error> {
         match filters.iter().find(|filter| !known.contains(&filter.name.as_str())) {
             Some(filter) => Err(Error::Unknown { name: filter.name.clone(), known }),
-            None => Ok(()),
+            None => filters.iter().try_for_each(|filter| filter.require_once(filters)),
         }
+    }
+
+    fn require_once(&self, filters: &[Self]) -> Result<(), Error> {
+        let mut values: Vec<&str> =
+            filters.iter().filter(|other| other.name == self.name).map(|other| other.value.as_str()).collect();
+        values.sort_unstable();
+        values.dedup();
+        if values.len() < 2 || REPEATABLE.contains(&self.name.as_str()) {
+            return Ok(());
+        }
+        Err(Error::Repeated { name: self.name.clone(), values: values.join(" ") })
     }
 
     /// The value as a truth.
@@ -89,6 +111,17 @@ impl Filter {
     /// That the value cannot be meant.
     pub fn wrong(&self, reason: &str) -> Error {
         Error::Value { name: self.name.clone(), value: self.value.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// `value` as a pattern, of the filter `name`.
+pub fn pattern<'a>(name: &str, value: &'a str) -> Result<&'a str, Error> {
+    let reason = || "syntax error in pattern".to_owned();
+    match value.rsplit_once('[') {
+        Some((_, open)) if !open.contains(']') => {
+            Err(Error::Value { name: name.to_owned(), value: value.to_owned(), reason: reason() })
+        }
+        _ => Ok(value),
     }
 }
 
@@ -136,6 +169,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn filters_that_contradict_each_other() {
+        let filter = |text: &str| text.parse::<Filter>().unwrap();
+        let known = &["dangling", "label"];
+        let twice = [filter("dangling=true"), filter("dangling=false")];
+        let error = Filter::require(&twice, known).unwrap_err();
+        assert!(error.to_string().starts_with("invalid filter 'dangling=[false true]'"), "{error}");
+        assert!(Filter::require(&[filter("dangling=true"), filter("DANGLING=true")], known).is_ok());
+        assert!(Filter::require(&[filter("label=a"), filter("label=b")], known).is_ok());
+    }
+
+    #[test]
     fn patterns() {
         for (pattern, name, fits) in [
             ("alpine", "alpine", true),
@@ -155,6 +199,7 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
         }
+        assert!(pattern("reference", "a[b").is_err() && pattern("reference", "a[b]c").is_ok());
         assert!(!matches(&"*a".repeat(2000), &"a".repeat(1000)), "and it ends");
     }
 }

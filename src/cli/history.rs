@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::template::Format;
 use super::{Context, Outcome, human, images, output};
-use crate::error::{Failure, Kind};
 use crate::image::Image;
 use crate::oci::Platform;
 
@@ -46,41 +45,23 @@ pub struct Args {
     image: String,
 }
 
-/// An image that is not here.
-#[derive(Debug, thiserror::Error)]
-#[error("No such image: {name}")]
-pub struct NoSuchImage {
-    /// What was typed.
-    pub name: String,
-}
-
-impl Failure for NoSuchImage {
-    fn kind(&self) -> Kind {
-        Kind::NotFound
-    }
-}
-
 /// Prints the steps, the last first.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
     let format = Format::parse(args.format.as_deref())?;
-    let image = ctx.host()?.images()?.get(&args.image, args.platform.as_ref())?;
-    let image = image.ok_or_else(|| NoSuchImage { name: args.image.clone() })?;
-    let unpacked = ctx.host()?.snapshots()?.sizes(image.layers());
-    let blobs = image.layers().iter().map(|layer| layer.blob.size);
-    // A layer that was never unpacked is as large as what is here of it.
-    let sizes: Vec<u64> = unpacked.into_iter().zip(blobs).map(|(size, blob)| size.unwrap_or(blob)).collect();
+    let image = ctx.host()?.images()?.require(&args.image, args.platform.as_ref())?;
+    let sizes = ctx.host()?.layer_sizes(&image)?;
     let rows = rows(&image, &sizes, &args, images::now());
     let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
-    output::print(&output::printable(&if args.quiet {
+    output::print(&if args.quiet {
         rows.iter().map(|row| cell(row, "ID") + "\n").collect()
     } else {
         format.show(&rows, HEADINGS, |rows| {
-            let columns = ["ID", if args.human { "CreatedSince" } else { "CreatedAt" }, "CreatedBy", "Size", "Comment"];
-            let cells: Vec<Vec<String>> =
-                rows.iter().map(|row| columns.iter().map(|field| cell(row, field)).collect()).collect();
-            output::table(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &cells)
+            let created = if args.human { ("CreatedSince", "CREATED") } else { ("CreatedAt", "CREATED AT") };
+            let fields =
+                [("ID", "IMAGE"), created, ("CreatedBy", "CREATED BY"), ("Size", "SIZE"), ("Comment", "COMMENT")];
+            output::columns(rows, &fields)
         })?
-    }))?;
+    })?;
     Ok(0)
 }
 

@@ -2,12 +2,22 @@
 
 /// Bytes in decimal units, three significant digits: `1.23kB`, `45.6MB`, `789GB`.
 pub fn size(bytes: u64) -> String {
+    decimal_size(bytes, 3)
+}
+
+/// Bytes in decimal units, four significant digits: `1.234kB`, `45.67MB`.
+pub fn exact_size(bytes: u64) -> String {
+    decimal_size(bytes, 4)
+}
+
+fn decimal_size(bytes: u64, digits: usize) -> String {
     let mut value = bytes as f64;
     let mut units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"].iter().peekable();
     while let Some(unit) = units.next() {
-        // 999.5 would be written as 1000.
-        if value < 999.5 || units.peek().is_none() {
-            return format!("{}{unit}", three_digits(value));
+        let text = significant(value, digits);
+        // What would be written as 1000 is one of the next unit.
+        if (value < 1000.0 && text != "1000") || units.peek().is_none() {
+            return text + unit;
         }
         value /= 1000.0;
     }
@@ -36,15 +46,18 @@ pub fn binary_size(bytes: u64) -> String {
     format!("{text}{unit}")
 }
 
-/// C's `%.3g` for 0 ≤ value < 1000.
-fn three_digits(value: f64) -> String {
-    let decimals = match value {
-        v if v >= 99.95 => 0,
-        v if v >= 9.995 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.decimals$}");
+/// C's `%.{digits}g` for 0 ≤ value < 1000 and three digits or more.
+fn significant(value: f64, digits: usize) -> String {
+    let with = |decimals: usize| format!("{value:.decimals$}");
+    // Rounding may add a digit before the point.
+    let before = |text: &str| text.split('.').next().map_or(0, str::len);
+    let text = (digits - 3..digits).rev().map(with).find(|text| before(text) + decimals(text) <= digits);
+    let text = text.unwrap_or_else(|| with(0));
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+fn decimals(text: &str) -> usize {
+    text.split_once('.').map_or(0, |(_, decimals)| decimals.len())
 }
 
 /// A span of time in words: `About a minute`, `3 weeks`.
@@ -92,6 +105,11 @@ pub fn local_time(seconds: i64) -> Option<String> {
 /// Seconds since 1970 as RFC 3339 has it.
 pub fn rfc_3339(seconds: i64) -> Option<String> {
     jiff::Timestamp::from_second(seconds).ok().map(|time| time.to_string())
+}
+
+/// Nanoseconds since 1970 as RFC 3339 has it.
+pub fn rfc_3339_nanos(nanos: i64) -> Option<String> {
+    jiff::Timestamp::from_nanosecond(nanos.into()).ok().map(|time| time.to_string())
 }
 
 fn split_offset(time: &str) -> Option<(&str, i64)> {
@@ -150,6 +168,21 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_of_four_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (2_065_270, "2.065MB"),
+            (999_940, "999.9kB"),
+            (999_960, "1MB"),
+            (12_345_678, "12.35MB"),
+            (123_456_789, "123.5MB"),
+        ] {
+            assert_eq!(exact_size(bytes), text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `wherry images`: list what is here.
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -38,6 +39,9 @@ const HEADINGS: &[(&str, &str)] = &[
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Filters: before=IMAGE, since=IMAGE, until=TIME, dangling=true|false, label=KEY[=VALUE], reference=PATTERN
+Labels are all required, and one of the patterns; the other filters are given once.
+
+SIZE is that of an image's files as they are unpacked. What they and their blobs take up on the disk tells 'wherry system df'.
 
 Examples:
   wherry images --filter dangling=true -q
@@ -62,7 +66,7 @@ pub struct Args {
     /// Format output: table, json, 'table TEMPLATE', or a template such as '{{.Repository}}:{{.Tag}}'
     #[arg(long)]
     format: Option<String>,
-    /// Only images of this repository, or of this one name
+    /// Only images of this repository, of this one name, or that fit this pattern
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
 }
@@ -85,21 +89,29 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
         lines.retain(|line| line.name.is_some_and(|name| wanted.is(&name.reference)));
     }
     Filter::require(&args.filter, FILTERS)?;
+    keep_referenced(&mut lines, &args.filter)?;
     for filter in &args.filter {
         keep(&mut lines, filter, ctx)?;
     }
-    let rows: Vec<Value> = lines.iter().map(|line| row(line, args.no_trunc, now())).collect();
-    output::print(&if args.quiet {
-        rows.iter().map(|row| text(row, "ID") + "\n").collect()
-    } else {
-        format.show(&rows, HEADINGS, |rows| table(rows, args.digests))?
-    })?;
+    if args.quiet {
+        output::print(&lines.iter().map(|line| id(line.image.id(), args.no_trunc) + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let host = ctx.host()?;
+    let counts = if matches!(format, Format::Table) { HashMap::new() } else { host.container_counts()? };
+    let shown = |line: &Line| {
+        let containers = counts.get(line.image.id()).copied().unwrap_or(0);
+        Ok(row(line, host.files_size(line.image)?, containers, args.no_trunc))
+    };
+    let rows = lines.iter().map(shown).collect::<Result<Vec<Value>, crate::host::Error>>()?;
+    output::print(&format.show(&rows, HEADINGS, |rows| table(rows, args.digests))?)?;
     Ok(0)
 }
 
-/// What is shown of an image, a line for each of its names.
-pub fn rows_of(image: &Image) -> Vec<Value> {
-    lines_of(image).iter().map(|line| row(line, false, now())).collect()
+/// What is shown of an image whose files have that size, by the first of its names.
+pub fn row_of(image: &Image, size: u64, containers: usize) -> Value {
+    let line = lines_of(image).into_iter().next();
+    row(&line.unwrap_or(Line { image, name: None }), size, containers, false)
 }
 
 /// A name by digest alone is shown only of an image that has no other.
@@ -117,24 +129,46 @@ fn lines_of(image: &Image) -> Vec<Line<'_>> {
     }
 }
 
-/// A repository, or one name in it.
-struct Wanted {
-    reference: Reference,
-    whole_repository: bool,
+/// Which names are listed.
+enum Wanted<'a> {
+    Repository(Reference),
+    Name(Reference),
+    Pattern(&'a str),
 }
 
-impl Wanted {
-    fn new(typed: &str) -> Result<Self, crate::reference::Error> {
+impl<'a> Wanted<'a> {
+    /// What is no name may be a pattern; Docker takes all for one, and knows each name only as it is shown.
+    fn new(typed: &'a str) -> Result<Self, filter::Error> {
         let last = typed.rsplit('/').next().unwrap_or(typed);
-        Ok(Self { reference: typed.parse()?, whole_repository: !last.contains([':', '@']) })
+        match typed.parse() {
+            Ok(name) if last.contains([':', '@']) => Ok(Self::Name(name)),
+            Ok(repository) => Ok(Self::Repository(repository)),
+            Err(_) => Ok(Self::Pattern(filter::pattern("reference", typed)?)),
+        }
     }
 
     fn is(&self, name: &Reference) -> bool {
-        if self.whole_repository { name.name() == self.reference.name() } else { *name == self.reference }
+        match self {
+            Self::Repository(repository) => name.name() == repository.name(),
+            Self::Name(wanted) => name == wanted,
+            Self::Pattern(pattern) => fits(pattern, name),
+        }
     }
 }
 
-/// Keeps the lines that a filter lets through.
+/// Keeps the lines whose name fits one of the patterns, if there are any.
+fn keep_referenced(lines: &mut Vec<Line>, filters: &[Filter]) -> Result<(), filter::Error> {
+    let patterns = filters.iter().filter(|filter| filter.name == "reference");
+    let patterns =
+        patterns.map(|filter| filter::pattern(&filter.name, &filter.value)).collect::<Result<Vec<_>, _>>()?;
+    if !patterns.is_empty() {
+        let fit = |name: &Name| patterns.iter().any(|pattern| fits(pattern, &name.reference));
+        lines.retain(|line| line.name.is_some_and(fit));
+    }
+    Ok(())
+}
+
+/// Keeps the lines that a filter of another kind lets through.
 fn keep(lines: &mut Vec<Line>, filter: &Filter, ctx: &Context) -> Result<(), Box<dyn Failure>> {
     match filter.name.as_str() {
         "dangling" => {
@@ -142,14 +176,13 @@ fn keep(lines: &mut Vec<Line>, filter: &Filter, ctx: &Context) -> Result<(), Box
             lines.retain(|line| line.image.is_dangling() == wanted);
         }
         "label" => lines.retain(|line| filter.label(&line.image.config().config.labels)),
-        "reference" => lines.retain(|line| line.name.is_some_and(|name| fits(&filter.value, &name.reference))),
+        "reference" => {}
         "until" => {
             let until = filter.time()?;
             lines.retain(|line| created(line.image).is_some_and(|at| at.saturating_mul(1_000_000_000) < until));
         }
         other => {
-            let than = ctx.host()?.images()?.get(&filter.value, None)?;
-            let than = than.ok_or_else(|| filter.wrong("No such image"))?;
+            let than = ctx.host()?.images()?.require(&filter.value, None)?;
             let (at, older) = (created(&than), other == "before");
             lines.retain(|line| if older { created(line.image) < at } else { created(line.image) > at });
         }
@@ -166,26 +199,19 @@ fn fits(pattern: &str, name: &Reference) -> bool {
 }
 
 fn table(rows: &[Value], digests: bool) -> String {
-    let mut columns = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
+    let mut fields = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
     if digests {
-        columns.insert(2, "Digest");
+        fields.insert(2, "Digest");
     }
-    let heading = |field| HEADINGS.iter().find(|(name, _)| *name == field).map_or(field, |(_, heading)| *heading);
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|field| text(row, field)).collect()).collect();
-    output::table(&columns.iter().copied().map(heading).collect::<Vec<_>>(), &cells)
-}
-
-fn text(row: &Value, field: &str) -> String {
-    row[field].as_str().unwrap_or_default().to_owned()
+    let column = |field: &str| HEADINGS.iter().find(|(name, _)| *name == field).copied();
+    output::columns(rows, &fields.into_iter().filter_map(column).collect::<Vec<_>>())
 }
 
 /// What Docker's templates and JSON call it.
-fn row(line: &Line, whole_ids: bool, now: i64) -> Value {
-    let (image, name) = (line.image, line.name);
-    let size = human::size(image.size());
+fn row(line: &Line, size: u64, containers: usize, whole_ids: bool) -> Value {
+    let (image, name, now) = (line.image, line.name, now());
     json!({
-        "Containers": "N/A",
+        "Containers": containers.to_string(),
         "CreatedAt": created(image).and_then(human::local_time).unwrap_or_else(|| "N/A".to_owned()),
         "CreatedSince": created(image).map_or_else(|| "N/A".to_owned(), |created| human::ago(created, now)),
         "Digest": name.map_or_else(|| NONE.to_owned(), |name| name.digest.to_string()),
@@ -193,10 +219,10 @@ fn row(line: &Line, whole_ids: bool, now: i64) -> Value {
         "Platform": image.platform().to_string(),
         "Repository": name.map_or_else(|| NONE.to_owned(), |name| name.reference.name()),
         "SharedSize": "N/A",
-        "Size": size,
+        "Size": human::size(size),
         "Tag": name.and_then(|name| name.reference.tag()).unwrap_or(NONE),
         "UniqueSize": "N/A",
-        "VirtualSize": size,
+        "VirtualSize": human::exact_size(size),
     })
 }
 

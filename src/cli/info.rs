@@ -18,7 +18,7 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Outcome {
     let facts = facts(context)?;
     output::print(&match args.format.as_deref() {
-        Some("json") => format!("{facts}\n"),
+        Some("json") => output::json(&facts) + "\n",
         Some(format) => Template::parse(format)?.render(&facts)? + "\n",
         None => lines(&facts),
     })?;

@@ -51,12 +51,14 @@ fn look(name: &str, kind: Option<&str>, context: &Context) -> Result<Value, Box<
     if kind != Some("image") {
         match host.containers()?.find(name) {
             Ok(found) => return Ok(of_container(&found)),
-            Err(container::Error::NotFound { .. }) => {}
+            Err(container::Error::NotFound { .. }) if kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let image = if kind == Some("container") { None } else { host.images()?.get(name, None)? };
-    let image = image.ok_or_else(|| NoSuchObject { name: name.to_owned() })?;
+    let image = match kind {
+        Some(_) => host.images()?.require(name, None)?,
+        None => host.images()?.get(name, None)?.ok_or_else(|| NoSuchObject { name: name.to_owned() })?,
+    };
     inspect::shown(&image, context)
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, ErrorKind, Read, Write};
 
+use serde_json::Value;
+
 use crate::error::{Failure, Kind, tolerate};
 
 /// The longest answer to a question that is read.
@@ -41,7 +43,40 @@ pub fn confirmed(warning: &str) -> Result<bool, Error> {
 
 /// `text` without what a terminal would obey: an image, a registry or a container chose parts of it.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_obeyed(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a terminal takes a character for a command, or for one to show others in another order (UAX #9).
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a character has a meaning in HTML, or ends a line in JavaScript: Go never leaves these in JSON.
+fn is_special(c: char) -> bool {
+    matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
+}
+
+/// JSON as Docker prints it: within its strings nothing that a terminal would obey, or HTML.
+pub fn json(value: &Value) -> String {
+    escaped(&value.to_string(), |c| is_obeyed(c) || is_special(c))
+}
+
+/// The same for the `json` of a template, which leaves alone what is special in HTML.
+pub fn plain_json(value: &Value) -> String {
+    escaped(&value.to_string(), is_obeyed)
+}
+
+/// The same on many lines, indented by four spaces.
+pub fn indented(value: &Value) -> String {
+    let text = escaped(&format!("{value:#}"), |c| c != '\n' && (is_obeyed(c) || is_special(c)));
+    // No string has a line break in it: what a line begins with is its indentation, of two spaces for each level.
+    text.lines().map(|line| format!("{:width$}{line}\n", "", width = line.len() - line.trim_start().len())).collect()
+}
+
+/// JSON with some characters, which are all within strings, written as their numbers.
+fn escaped(json: &str, special: impl Fn(char) -> bool) -> String {
+    let escape = |c: char| if special(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escape).collect()
 }
 
 /// The spaces between columns, and the least that a column has.
@@ -51,9 +86,18 @@ const NARROWEST: usize = 10;
 /// A table as Docker lays it out: every column as wide as its widest cell and three spaces more, at
 /// least ten characters, the last one as it comes.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    // A tab in a cell would begin another column.
-    let line = |row: &Vec<String>| row.iter().map(|cell| cell.replace('\t', " ")).collect::<Vec<_>>().join("\t");
+    // A tab in a cell would begin another column, and a line break another row.
+    let line =
+        |row: &Vec<String>| row.iter().map(|cell| cell.replace(['\t', '\n'], " ")).collect::<Vec<_>>().join("\t");
     aligned([header.join("\t")].into_iter().chain(rows.iter().map(line)))
+}
+
+/// A table of some fields of rows, under their headings.
+pub fn columns(rows: &[Value], columns: &[(&str, &str)]) -> String {
+    let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|(field, _)| cell(row, field)).collect()).collect();
+    table(&columns.iter().map(|(_, heading)| *heading).collect::<Vec<_>>(), &cells)
 }
 
 /// Lines whose cells are separated by tabs, laid out as Docker lays out a table of chosen columns.
@@ -77,6 +121,18 @@ pub fn aligned(lines: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_harmless_and_still_the_same() {
+        let value = serde_json::json!({"a<b>": ["\u{1b}[2J\u{9b}2J\u{7f}\u{2028}\u{202e}&", {"k": []}]});
+        for text in [json(&value), indented(&value), plain_json(&value)] {
+            assert!(!text.chars().any(|c| is_obeyed(c) && c != '\n'), "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
+        assert!(json(&value).starts_with("{\"a\\u003cb\\u003e\":[\"\\u001b[2J\\u009b2J"), "{}", json(&value));
+        assert!(plain_json(&value).contains("a<b>"));
+        assert!(indented(&value).starts_with("{\n    \"a\\u003cb\\u003e\": [\n        \""), "{}", indented(&value));
+    }
 
     #[test]
     fn columns_fit_their_widest_cell() {

@@ -66,12 +66,7 @@ fn show(args: &Args, containers: &[&Container]) -> Result<String, template::Erro
     if args.quiet {
         return Ok(rows.iter().map(|row| format!("{}\n", text(row, "ID"))).collect());
     }
-    format.show(&rows, HEADINGS, |rows| {
-        let columns = &HEADINGS[..COLUMNS];
-        let cells: Vec<Vec<String>> =
-            rows.iter().map(|row| columns.iter().map(|(field, _)| text(row, field)).collect()).collect();
-        output::table(&columns.iter().map(|(_, heading)| *heading).collect::<Vec<_>>(), &cells)
-    })
+    format.show(&rows, HEADINGS, |rows| output::columns(rows, &HEADINGS[..COLUMNS]))
 }
 
 fn text(row: &Value, key: &str) -> String {

@@ -7,7 +7,7 @@ use super::{Context, Outcome, output, tell};
 use crate::error::Failure;
 use crate::host::Host;
 use crate::image::Removed;
-use crate::oci::Digest;
+use crate::oci::{Digest, Platform};
 
 /// Remove one or more images
 #[derive(Debug, clap::Args)]
@@ -15,6 +15,12 @@ pub struct Args {
     /// Remove even if a stopped container uses it, and all its names when given an id
     #[arg(short, long)]
     force: bool,
+    /// Do not delete untagged parents (accepted for compatibility: images are not made of images here)
+    #[arg(long)]
+    no_prune: bool,
+    /// Remove only what is for this platform, of a name that holds several; can be given more than once
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -26,8 +32,8 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     let ids = ids(ctx.host()?)?;
     let mut status = 0;
     for name in &args.images {
-        let id = ctx.host()?.images()?.get(name, None)?.map(|image| image.id().to_string());
-        match ctx.host()?.images()?.remove(name, args.force, &in_use) {
+        let id = ctx.host()?.images()?.get(name, args.platform.first())?.map(|image| image.id().to_string());
+        match ctx.host()?.images()?.remove(name, &args.platform, args.force, &in_use) {
             Ok(removed) => {
                 note(ctx.host()?, &removed, &id.unwrap_or_default(), &ids);
                 output::print(&removed.iter().map(|one| line(one, ["Untagged", "Deleted"])).collect::<String>())?;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write, stdout};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::template::{self, Template};
+use super::template::Format;
 use super::{Context, Outcome, human, output};
 use crate::cgroup::Stats;
 use crate::container::{Container, Status, Store, Usage};
@@ -41,22 +41,21 @@ pub struct Args {
 /// How long is counted for a percentage, and so how often something is shown.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The columns of the table.
-const TABLE: &str = "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t\
-                     {{.PIDs}}";
-
-/// What the columns are headed by.
-const HEADERS: [(&str, &str); 9] = [
-    ("BlockIO", "BLOCK I/O"),
-    ("CPUPerc", "CPU %"),
-    ("Container", "CONTAINER"),
+/// The fields of a line, with their headings; all but the last are columns of the table.
+const HEADINGS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
-    ("MemPerc", "MEM %"),
-    ("MemUsage", "MEM USAGE / LIMIT"),
     ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
     ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
     ("PIDs", "PIDS"),
+    ("Container", "CONTAINER"),
 ];
+
+/// How many of them are in the table.
+const COLUMNS: usize = 8;
 
 /// The user's terminal cannot be written to.
 #[derive(Debug, thiserror::Error)]
@@ -79,14 +78,14 @@ struct Sample {
 /// Shows what the containers use, once or until the user has seen enough.
 pub fn run(args: Args, context: &Context) -> Outcome {
     let containers = context.host()?.containers()?;
-    let form = Form::parse(&args.format)?;
-    let screen = !args.no_stream && matches!(form, Form::Table(..)) && stdout().is_terminal();
+    let format = Format::parse(Some(&args.format))?;
+    let screen = !args.no_stream && matches!(format, Format::Table | Format::Columns(_)) && stdout().is_terminal();
     let mut before = samples(containers, &args)?;
     loop {
         std::thread::sleep(EVERY);
         let now = samples(containers, &args)?;
         let rows = rows(&before, &now, args.no_trunc);
-        let text = form.render(&rows)?;
+        let text = format.show(&rows, HEADINGS, |rows| output::columns(rows, &HEADINGS[..COLUMNS]))?;
         let text = if screen { format!("\x1b[H\x1b[2J{text}") } else { text };
         if !write(&text)? || args.no_stream {
             return Ok(0);
@@ -189,44 +188,6 @@ fn total_memory() -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// How rows are written.
-enum Form {
-    Json,
-    Table(Vec<String>, Template),
-    Template(Template),
-}
-
-impl Form {
-    fn parse(text: &str) -> Result<Self, template::Error> {
-        match text {
-            "json" => Ok(Self::Json),
-            "table" => Self::parse(TABLE),
-            text => match text.strip_prefix("table ") {
-                None => Ok(Self::Template(Template::parse(text)?)),
-                Some(columns) => {
-                    let template = Template::parse(columns)?;
-                    let names: Map<String, Value> =
-                        HEADERS.map(|(key, title)| (key.to_owned(), title.into())).into_iter().collect();
-                    let header = template.render(&names.into())?.split('\t').map(str::to_owned).collect();
-                    Ok(Self::Table(header, template))
-                }
-            },
-        }
-    }
-
-    fn render(&self, rows: &[Value]) -> Result<String, template::Error> {
-        match self {
-            Self::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
-            Self::Template(template) => rows.iter().map(|row| Ok(template.render(row)? + "\n")).collect(),
-            Self::Table(header, template) => {
-                let cells = |row: &Value| Ok(template.render(row)?.split('\t').map(str::to_owned).collect());
-                let cells: Vec<Vec<String>> = rows.iter().map(cells).collect::<Result<_, template::Error>>()?;
-                Ok(output::table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &cells))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,9 +195,13 @@ mod tests {
     #[test]
     fn tables_have_dockers_heads_also_of_a_template() {
         let row = json!({"ID": "abc", "Name": "web", "CPUPerc": "1.00%"});
-        let form = Form::parse("table {{.Name}}\\t{{.CPUPerc}}").unwrap();
-        assert_eq!(form.render(&[row]).unwrap(), "NAME      CPU %\nweb       1.00%\n");
-        assert!(Form::parse("table").unwrap().render(&[]).unwrap().starts_with("CONTAINER ID   NAME"));
-        assert!(Form::parse("{{.Name").is_err());
+        let show = |text: &str| {
+            let format = Format::parse(Some(text)).unwrap();
+            format
+                .show(std::slice::from_ref(&row), HEADINGS, |rows| output::columns(rows, &HEADINGS[..COLUMNS]))
+                .unwrap()
+        };
+        assert_eq!(show("table {{.Name}}\\t{{.CPUPerc}}"), "NAME      CPU %\nweb       1.00%\n");
+        assert!(show("table").starts_with("CONTAINER ID   NAME"));
     }
 }

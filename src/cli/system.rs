@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use super::template::Format;
 use super::{Context, Outcome, human, image, images, info, output};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::host::usage::{ImageUsage, Usage};
 
 /// Manage wherry's disk and data
@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show disk usage
+    /// Show disk usage: what images, containers and caches take up, blobs and unpacked layers together
     Df(DfArgs),
     /// Get events as they happen
     #[cfg(target_os = "linux")]
@@ -62,11 +62,11 @@ fn df(args: DfArgs, ctx: &Context) -> Outcome {
     let format = Format::parse(args.format.as_deref())?;
     output::print(&match (args.verbose, format) {
         (true, Format::Table) => verbose(&usage, &containers),
-        (true, Format::Json) => format!("{}\n", details(&usage, &containers)),
+        (true, Format::Json) => output::json(&details(&usage, &containers)) + "\n",
         (true, Format::Lines(template) | Format::Columns(template)) => {
             template.render(&details(&usage, &containers))? + "\n"
         }
-        (false, format) => format.show(&rows(&usage, &containers), HEADINGS, |rows| table(rows, HEADINGS))?,
+        (false, format) => format.show(&rows(&usage, &containers), HEADINGS, |rows| output::columns(rows, HEADINGS))?,
     })?;
     Ok(0)
 }
@@ -96,14 +96,15 @@ fn containers(_: &Context) -> Result<Vec<Written>, Box<dyn Failure>> {
 
 /// The four lines that Docker has. There are no volumes and no build cache here yet, and so nothing in them.
 fn rows(usage: &Usage, containers: &[Written]) -> Vec<Value> {
+    let size_of = human::exact_size;
     let row = |kind: &str, total: usize, active: usize, size: u64, free: u64| {
         let percent = (free * 100).checked_div(size).map_or_else(String::new, |percent| format!(" ({percent}%)"));
         json!({
             "Type": kind,
             "TotalCount": total.to_string(),
             "Active": active.to_string(),
-            "Size": human::size(size),
-            "Reclaimable": human::size(free) + &percent,
+            "Size": size_of(size),
+            "Reclaimable": size_of(free) + &percent,
         })
     };
     let active = usage.images.iter().filter(|image| image.containers > 0).count();
@@ -139,38 +140,41 @@ const CONTAINER_HEADINGS: &[(&str, &str)] = &[
     ("Names", "NAMES"),
 ];
 
-fn table(rows: &[Value], headings: &[(&str, &str)]) -> String {
-    let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| headings.iter().map(|(field, _)| cell(row, field)).collect()).collect();
-    output::table(&headings.iter().map(|(_, heading)| *heading).collect::<Vec<_>>(), &cells)
-}
+/// What Docker shows of volumes and of what was kept of builds, of which there are none here.
+const NO_VOLUMES: &str = "Local Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n";
+const NO_BUILDS: &str = "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n";
 
 /// Every image and container.
 fn verbose(usage: &Usage, containers: &[Written]) -> String {
-    let images: Vec<Value> = usage.images.iter().map(image_row).collect();
+    let images = image_rows(usage);
     let containers: Vec<Value> = containers.iter().map(|container| container.shown.clone()).collect();
-    format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nCompiled code and partial downloads: {}\n",
-        table(&images, IMAGE_HEADINGS),
-        table(&containers, CONTAINER_HEADINGS),
-        human::size(usage.cache_size),
-    )
+    let text = format!(
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\n{NO_VOLUMES}\nBuild cache usage: {cache}\n\n{NO_BUILDS}\n\
+         Compiled code and partial downloads: {cache}\n",
+        output::columns(&images, IMAGE_HEADINGS),
+        output::columns(&containers, CONTAINER_HEADINGS),
+        cache = human::exact_size(usage.cache_size),
+    );
+    output::printable(&text)
 }
 
 fn details(usage: &Usage, containers: &[Written]) -> Value {
-    let images: Vec<Value> = usage.images.iter().map(image_row).collect();
+    let images = image_rows(usage);
     let containers: Vec<Value> = containers.iter().map(|container| container.shown.clone()).collect();
     json!({ "Images": images, "Containers": containers, "Volumes": [], "BuildCache": [] })
 }
 
-fn image_row(usage: &ImageUsage) -> Value {
-    let mut row = images::rows_of(&usage.image).into_iter().next().unwrap_or_default();
-    row["Size"] = human::size(usage.size).into();
-    row["SharedSize"] = human::size(usage.shared).into();
-    row["UniqueSize"] = human::size(usage.size - usage.shared).into();
-    row["Containers"] = usage.containers.to_string().into();
-    row
+/// A line for each image, the newest first as in a list of images.
+fn image_rows(usage: &Usage) -> Vec<Value> {
+    let mut all: Vec<&ImageUsage> = usage.images.iter().collect();
+    all.sort_by_key(|usage| std::cmp::Reverse(images::created(&usage.image)));
+    let row = |usage: &ImageUsage| {
+        let mut row = images::row_of(&usage.image, usage.size, usage.containers);
+        row["SharedSize"] = human::exact_size(usage.shared).into();
+        row["UniqueSize"] = human::exact_size(usage.size.saturating_sub(usage.shared)).into();
+        row
+    };
+    all.into_iter().map(row).collect()
 }
 
 #[derive(Debug, clap::Args)]
@@ -184,9 +188,31 @@ struct PruneArgs {
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,
+    /// Prune anonymous volumes, of which there are none here yet
+    #[arg(long)]
+    volumes: bool,
+}
+
+/// A filter that volumes cannot be chosen by: they have no time.
+#[derive(Debug, thiserror::Error)]
+#[error("The \"until\" filter is not supported with \"--volumes\"")]
+struct UntilOfVolumes;
+
+impl Failure for UntilOfVolumes {
+    fn kind(&self) -> Kind {
+        Kind::InvalidArgument
+    }
 }
 
 fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
+    // Before the first thing is removed.
+    Filter::require(&args.filter, image::FILTERS)?;
+    if args.volumes {
+        if args.filter.iter().any(|filter| filter.name == "until") {
+            return Err(UntilOfVolumes.into());
+        }
+        eprintln!("wherry: there are no volumes here yet, and so none that --volumes could remove");
+    }
     let images =
         if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
     let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
@@ -194,7 +220,7 @@ fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
         return Ok(0);
     }
     let freed = prune_containers(&args.filter, ctx)? + image::prune_images(args.all, &args.filter, ctx)?;
-    output::print(&format!("Total reclaimed space: {}\n", human::size(freed)))?;
+    output::print(&format!("Total reclaimed space: {}\n", human::exact_size(freed)))?;
     Ok(0)
 }
 

@@ -50,7 +50,8 @@ impl Host {
         let images = self.images()?.list()?;
         let parts = images.iter().map(|image| self.parts(image)).collect::<Result<Vec<_>, _>>()?;
         let mut users: HashMap<&Part, (usize, bool, u64)> = HashMap::new();
-        let containers = images.iter().map(|image| self.containers_of(image)).collect::<Result<Vec<_>, _>>()?;
+        let counts = self.container_counts()?;
+        let containers: Vec<usize> = images.iter().map(|image| counts.get(image.id()).copied().unwrap_or(0)).collect();
         for (parts, containers) in parts.iter().zip(&containers) {
             for (part, size) in parts {
                 let (count, active, _) = users.entry(part).or_insert((0, false, *size));
@@ -95,14 +96,31 @@ impl Host {
         Ok(parts)
     }
 
+    /// How many containers are made of each image, by its id.
     #[cfg(target_os = "linux")]
-    fn containers_of(&self, image: &Image) -> Result<usize, Error> {
-        let all = self.containers()?.list().map_err(Box::new)?;
-        Ok(all.iter().filter(|container| container.record.image_id == *image.id()).count())
+    pub fn container_counts(&self) -> Result<HashMap<Digest, usize>, Error> {
+        let mut counts = HashMap::new();
+        for container in self.containers()?.list().map_err(Box::new)? {
+            *counts.entry(container.record.image_id.clone()).or_insert(0) += 1;
+        }
+        Ok(counts)
     }
 
+    /// Where there are no containers none is made of an image.
     #[cfg(not(target_os = "linux"))]
-    fn containers_of(&self, _: &Image) -> Result<usize, Error> {
-        Ok(0)
+    pub fn container_counts(&self) -> Result<HashMap<Digest, usize>, Error> {
+        Ok(HashMap::new())
+    }
+
+    /// Bytes of the files in each layer of an image. A layer that was never unpacked counts as what is here of it.
+    pub fn layer_sizes(&self, image: &Image) -> Result<Vec<u64>, Error> {
+        let unpacked = self.snapshots()?.sizes(image.layers());
+        let blobs = image.layers().iter().map(|layer| layer.blob.size);
+        Ok(unpacked.into_iter().zip(blobs).map(|(size, blob)| size.unwrap_or(blob)).collect())
+    }
+
+    /// What Docker calls the size of an image: bytes of the files in its layers, whatever other images share them.
+    pub fn files_size(&self, image: &Image) -> Result<u64, Error> {
+        Ok(self.layer_sizes(image)?.iter().sum())
     }
 }

@@ -199,9 +199,9 @@ pub enum Error {
         name: String,
     },
     /// Nothing of that name or id.
-    #[error("no such image: {name}")]
+    #[error("No such image: {name}")]
     NotFound {
-        /// What was typed.
+        /// What was typed, with the tag that it means.
         name: String,
     },
     /// The beginning of several ids.
@@ -213,7 +213,7 @@ pub enum Error {
         matches: Vec<String>,
     },
     /// Removal by id of an image that has several names.
-    #[error("conflict: unable to delete {id} (must be forced) - image is referenced by {}", names.join(", "))]
+    #[error("conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories")]
     SeveralNames {
         /// The id as shown.
         id: String,
@@ -221,15 +221,39 @@ pub enum Error {
         names: Vec<String>,
     },
     /// Removal of an image that a container is made of.
-    #[error("conflict: unable to remove {name} ({force}) - container {container} is using it", force = if *running { "cannot be forced" } else { "must be forced" })]
+    #[error("conflict: unable to delete {id} ({}) - image is being used by {} container {container}", if *running { "cannot be forced" } else { "must be forced" }, if *running { "running" } else { "stopped" })]
     InUse {
-        /// What was to be removed.
-        name: String,
+        /// The id as shown.
+        id: String,
         /// The container.
         container: String,
         /// Whether it runs.
         running: bool,
     },
+    /// Removal of the last name of an image that a container is made of.
+    #[error(
+        "conflict: unable to remove repository reference {name:?} (must force) - container {container} is using its referenced image {id}"
+    )]
+    NameInUse {
+        /// The name as typed.
+        name: String,
+        /// The container.
+        container: String,
+        /// The image's id as shown.
+        id: String,
+    },
+}
+
+impl Error {
+    /// That nothing has this name or id; or that it can be neither.
+    pub fn not_found(typed: &str) -> Self {
+        let is_id = typed.len() == 64 && typed.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        match typed.parse::<reference::Reference>() {
+            Ok(reference) => Self::NotFound { name: reference.familiar() },
+            Err(_) if is_id => Self::NotFound { name: typed.to_owned() },
+            Err(error) => Self::Reference(error),
+        }
+    }
 }
 
 /// What this room returns.
@@ -270,7 +294,9 @@ impl Failure for Error {
             Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
             Self::AmbiguousId { .. } => Kind::InvalidArgument,
-            Self::SeveralNames { .. } | Self::InUse { .. } | Self::Abandoned => Kind::FailedPrecondition,
+            Self::SeveralNames { .. } | Self::InUse { .. } | Self::NameInUse { .. } | Self::Abandoned => {
+                Kind::FailedPrecondition
+            }
         }
     }
 
@@ -284,9 +310,13 @@ impl Failure for Error {
                 available.first().map(|platform| format!("choose one of them, for example --platform {platform}"))
             }
             Self::AmbiguousId { .. } => Some("give more characters of the id".to_owned()),
-            Self::SeveralNames { .. } => Some("remove it by name, or all names with --force".to_owned()),
+            Self::SeveralNames { names, .. } => {
+                Some(format!("its names are {}: remove one of them, or all with --force", named(names)))
+            }
             Self::InUse { running: true, .. } => Some("stop and remove the container first".to_owned()),
-            Self::InUse { .. } => Some("remove the container first, or use --force".to_owned()),
+            Self::InUse { .. } | Self::NameInUse { .. } => {
+                Some("remove the container first, or use --force".to_owned())
+            }
             _ => None,
         }
     }

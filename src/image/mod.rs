@@ -263,12 +263,34 @@ impl Store {
         self.with_names(image).map(Some)
     }
 
+    /// The same of an image that has to be here, and be for `platform` if one is given.
+    pub fn require(&self, name_or_id: &str, platform: Option<&Platform>) -> Result<Image> {
+        match self.get(name_or_id, platform)? {
+            Some(image) => Ok(image),
+            None => Err(self.missing(name_or_id, platform)?),
+        }
+    }
+
+    /// Why there is no such image.
+    fn missing(&self, name_or_id: &str, platform: Option<&Platform>) -> Result<Error> {
+        let other = platform.zip(self.get(name_or_id, None)?);
+        Ok(other.map_or_else(
+            || Error::not_found(name_or_id),
+            |(wanted, other)| Error::WrongPlatform {
+                reference: name_or_id.to_owned(),
+                wanted: Box::new(wanted.clone()),
+                actual: Box::new(other.platform),
+            },
+        ))
+    }
+
     /// All images, newest first, each with all its names.
     pub fn list(&self) -> Result<Vec<Image>> {
         let mut images: Vec<Image> = Vec::new();
         for row in self.db.images().list()? {
             let image = record::image_of(&row)?;
-            match images.iter_mut().find(|known| known.id == image.id && known.manifest == image.manifest) {
+            match images.iter_mut().find(|known| known.id == image.id && known.manifest.digest == image.manifest.digest)
+            {
                 Some(known) => known.names.extend(image.names),
                 None => images.push(image),
             }

@@ -30,7 +30,7 @@ impl Store {
         let orphans = self.orphans(rows)?;
         let keys: Vec<(&str, &str)> = rows.iter().map(|row| (row.name.as_str(), row.platform.as_str())).collect();
         self.db.images().remove(&keys)?;
-        let mut removed = super::remove::untagged(rows)?;
+        let mut removed = self.untagged(rows)?;
         let (deleted, freed) = self.deleted(&orphans)?;
         removed.extend(deleted);
         Ok(Pruned { removed, freed })

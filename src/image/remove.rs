@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Error, Image, Result, Store, record};
-use crate::oci::Digest;
+use crate::oci::{Digest, Platform};
 use crate::reference::Reference;
 use crate::state::ImageRow;
 
@@ -27,26 +27,49 @@ pub struct Use {
 
 impl Store {
     /// Removes a name, and the image if that was its last; or an image by its id with all its names,
-    /// if that is one or `force` says so. `in_use` tells of a container that is made of an image:
-    /// a stopped one is in the way unless forced, a running one always.
+    /// if that is one or `force` says so. Of a name that holds images of several platforms, only those of
+    /// `platforms` if there are any. `in_use` tells of a container that is made of an image: a stopped one is in the
+    /// way unless forced, a running one always.
     pub fn remove(
         &self,
         name_or_id: &str,
+        platforms: &[Platform],
         force: bool,
         in_use: &dyn Fn(&Image) -> Option<Use>,
     ) -> Result<Vec<Removed>> {
-        let rows = self.rows_of(name_or_id)?;
-        if rows.is_empty() {
-            return Err(Error::NotFound { name: name_or_id.to_owned() });
+        let rows = self.rows_for(name_or_id, platforms)?;
+        let name = is_named(name_or_id, &rows).then_some(name_or_id);
+        if name.is_none() && !force {
+            refuse_several_names(&rows)?;
         }
-        if !is_named(name_or_id, &rows) && !force {
-            refuse_several_names(name_or_id, &rows)?;
-        }
-        let orphans = self.orphans(&rows)?;
-        for row in &orphans {
-            refuse_used(name_or_id, force, in_use(&record::image_of(row)?))?;
+        for row in &self.orphans(&rows)? {
+            let image = record::image_of(row)?;
+            if let Some(used) = in_use(&image) {
+                refuse_used(name, force, &image, used)?;
+            }
         }
         Ok(self.remove_rows(&rows)?.removed)
+    }
+
+    /// The rows that a name or an id means, all of them or one at least for each of the platforms.
+    fn rows_for(&self, name_or_id: &str, platforms: &[Platform]) -> Result<Vec<ImageRow>> {
+        let rows = self.rows_of(name_or_id)?;
+        if rows.is_empty() {
+            return Err(Error::not_found(name_or_id));
+        }
+        if platforms.is_empty() {
+            return Ok(rows);
+        }
+        let found = rows.iter().map(|row| Ok(record::image_of(row)?.platform)).collect::<Result<Vec<_>>>()?;
+        for wanted in platforms {
+            if !found.iter().any(|platform| platform.satisfies(wanted)) {
+                return Err(self.missing(name_or_id, Some(wanted))?);
+            }
+        }
+        let of_platforms = |(row, platform): (ImageRow, Platform)| {
+            platforms.iter().any(|wanted| platform.satisfies(wanted)).then_some(row)
+        };
+        Ok(rows.into_iter().zip(found).filter_map(of_platforms).collect())
     }
 
     /// Those of `rows` whose image has no other row.
@@ -59,6 +82,19 @@ impl Store {
             }
         }
         Ok(orphans)
+    }
+
+    /// The names of rows that are gone, as far as no image of another platform has them.
+    pub(super) fn untagged(&self, rows: &[ImageRow]) -> Result<Vec<Removed>> {
+        let mut gone = Vec::new();
+        for row in rows {
+            if self.db.images().named(&row.name)?.is_empty() {
+                gone.push(row.clone());
+            }
+        }
+        let mut names = familiar_names(&gone)?;
+        names.dedup();
+        Ok(names.into_iter().map(Removed::Untagged).collect())
     }
 
     /// The images without a row, and the blobs that nothing needs any more: also when no image went, since
@@ -90,28 +126,22 @@ fn is_named(typed: &str, rows: &[ImageRow]) -> bool {
     rows.iter().any(|row| row.name.parse().is_ok_and(same))
 }
 
-fn refuse_several_names(id: &str, rows: &[ImageRow]) -> Result<()> {
+fn refuse_several_names(rows: &[ImageRow]) -> Result<()> {
     let mut names = familiar_names(rows)?;
     names.dedup();
-    match names.len() {
-        0 | 1 => Ok(()),
-        _ => Err(Error::SeveralNames { id: id.to_owned(), names }),
+    match (names.len(), rows.first()) {
+        (0 | 1, _) | (_, None) => Ok(()),
+        (_, Some(row)) => Err(Error::SeveralNames { id: record::image_of(row)?.id.short().to_owned(), names }),
     }
 }
 
-fn refuse_used(name: &str, force: bool, used: Option<Use>) -> Result<()> {
-    match used {
-        Some(Use { container, running }) if running || !force => {
-            Err(Error::InUse { name: name.to_owned(), container, running })
-        }
+fn refuse_used(name: Option<&str>, force: bool, image: &Image, used: Use) -> Result<()> {
+    let (id, Use { container, running }) = (image.id.short().to_owned(), used);
+    match name {
+        Some(name) if !force => Err(Error::NameInUse { name: name.to_owned(), container, id }),
+        _ if running || !force => Err(Error::InUse { id, container, running }),
         _ => Ok(()),
     }
-}
-
-pub(super) fn untagged(rows: &[ImageRow]) -> Result<Vec<Removed>> {
-    let mut names = familiar_names(rows)?;
-    names.dedup();
-    Ok(names.into_iter().map(Removed::Untagged).collect())
 }
 
 /// The names of rows as people write them.

@@ -55,7 +55,7 @@ impl Store {
             rows.truncate(1);
         }
         if rows.is_empty() {
-            return Err(Error::NotFound { name: name_or_id.to_owned() });
+            return Err(Error::not_found(name_or_id));
         }
         if platforms.is_empty()
             && let Some(root) = self.whole_index(&rows)?

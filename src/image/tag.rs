@@ -19,7 +19,7 @@ impl Store {
             platforms.push(row.platform.clone());
             first
         });
-        let Some(first) = rows.first() else { return Err(Error::NotFound { name: source.to_owned() }) };
+        let Some(first) = rows.first() else { return Err(Error::not_found(source)) };
         let id = record::image_of(first)?.id;
         let unnamed: Vec<ImageRow> = rows.iter().filter(|row| record::is_nameless(row)).cloned().collect();
         let (name, now) = (target.to_string(), unix_ns());

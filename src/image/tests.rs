@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
-        self.store.remove(name, force, &|_| None)
+        self.store.remove(name, &[], force, &|_| None)
     }
 
     fn has(&self, text: &str) -> bool {
@@ -143,7 +143,7 @@ fn an_id_with_several_names_has_to_be_forced() {
     let image = here.register("one", &host, "one");
     here.register("uno", &host, "one");
     let error = here.remove(image.id.short(), false).unwrap_err();
-    assert!(error.to_string().ends_with("referenced by one:latest, uno:latest"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("one:latest, uno:latest")), "{error}");
     assert_eq!(error.kind(), Kind::FailedPrecondition);
     here.remove(image.id.short(), true).unwrap();
     assert_eq!(here.store.list().unwrap(), []);
@@ -156,12 +156,30 @@ fn what_a_container_uses_stays() {
     here.register("one", &host, "one");
     let used = |running| move |_: &Image| Some(Use { container: "c0ffee".to_owned(), running });
     for (running, force) in [(false, false), (true, false), (true, true)] {
-        let error = here.store.remove("one", force, &used(running)).unwrap_err();
+        let error = here.store.remove("one", &[], force, &used(running)).unwrap_err();
         assert!(error.to_string().contains("container c0ffee"), "{error}");
     }
     here.register("uno", &host, "one");
-    here.store.remove("uno", false, &used(true)).unwrap();
-    here.store.remove("one", true, &used(false)).unwrap();
+    here.store.remove("uno", &[], false, &used(true)).unwrap();
+    here.store.remove("one", &[], true, &used(false)).unwrap();
+}
+
+#[test]
+fn one_platform_of_a_name_is_removed_and_the_others_keep_it() {
+    let here = Fixture::new();
+    let (host, wasm) = (Platform::host(), Platform::wasm());
+    let native = here.register("app", &host.to_string(), "native");
+    let guest = here.register("app", "wasi/wasm", "guest");
+    let other: Platform = "linux/s390x".parse().unwrap();
+    let remove = |platforms: &[Platform]| here.store.remove("app", platforms, false, &|_| None);
+    assert!(matches!(remove(&[wasm.clone(), other]), Err(Error::WrongPlatform { .. })), "all or none");
+    assert_eq!(remove(std::slice::from_ref(&wasm)).unwrap()[0], Removed::Deleted(guest.id), "the name stays");
+    assert!(matches!(here.store.require("app", Some(&wasm)), Err(Error::WrongPlatform { .. })));
+    assert_eq!(here.store.require("app", Some(&host)).unwrap().id, native.id);
+    assert_eq!(remove(&[host]).unwrap()[0], Removed::Untagged("app:latest".to_owned()));
+    assert!(matches!(here.store.require("App", None), Err(Error::Reference(_))), "it cannot be a name");
+    let id = "0".repeat(64);
+    assert!(matches!(here.store.require(&id, None), Err(Error::NotFound { name }) if name == id));
 }
 
 #[test]

@@ -211,6 +211,8 @@ impl Layer<'_> {
             }
             Kind::Link(target) => self.hard_link(place, name, target),
             Kind::Symlink(target) => {
+                // As a file system counts it, and Docker.
+                self.report.bytes += target.len() as u64;
                 self.replacing(place, name, |dir| dir.make_symlink(name, OsStr::from_bytes(target)))?;
                 Ok(meta.put_on_new_name(&place.dir, name, FileType::Symlink, self.powers)?)
             }

@@ -189,7 +189,48 @@ fn an_image_without_a_name_has_its_id() {
     let said = fresh.ok(["load", "-i", path(&layout)]);
     let ids: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("Loaded image ID: ")).collect();
     assert!(ids.iter().any(|id| fresh.ok(["run", "--rm", id, "sh", "-c", "echo $UMOCI"]) == "1"), "{said}");
-    wherry.call(["save", "nobody"]).expect(1).complains(&["no such image", "nobody"]);
+    wherry.call(["save", "nobody"]).expect(1).complains(&["No such image", "nobody"]);
+}
+
+/// As Docker 28 writes them: its index lists what has a name, its list has all.
+#[test]
+fn an_image_that_only_dockers_list_has_is_loaded_too() {
+    let layer = handmade::tar(&[("hello", b"world")]);
+    let config = |author: &str| {
+        let diff_ids = [handmade::digest(&layer)];
+        let config = json!({"architecture": "amd64", "os": "linux", "author": author, "config": {},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        config.to_string().into_bytes()
+    };
+    let (named, nameless) = (config("one"), config("two"));
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", &handmade::digest(bytes)[7..]);
+    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": handmade::digest(bytes), "size": bytes.len()});
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("config.v1+json", &named), "layers": [descriptor("layer.v1.tar", &layer)]});
+    let manifest = manifest.to_string().into_bytes();
+    let entry = |name: &str| {
+        let mut entry = descriptor("manifest.v1+json", &manifest);
+        entry["annotations"] = json!({"io.containerd.image.name": format!("docker.io/library/{name}")});
+        entry
+    };
+    let index = json!({"schemaVersion": 2, "manifests": [entry("some:1"), entry("other:1")]});
+    let list = json!([
+        {"Config": blob(&named), "RepoTags": ["some:1", "other:1"], "Layers": [blob(&layer)]},
+        {"Config": blob(&nameless), "RepoTags": null, "Layers": [blob(&layer)]},
+    ]);
+    let fresh = Wherry::new();
+    let archive = fresh.folder("in").join("docker.tar");
+    let members = [&layer, &named, &nameless, &manifest].map(|bytes| (blob(bytes), bytes.clone()));
+    let mut files: Vec<(&str, Vec<u8>)> = members.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    files.push(("index.json", index.to_string().into_bytes()));
+    files.push(("manifest.json", list.to_string().into_bytes()));
+    fs::write(&archive, raw_tar(&files)).unwrap();
+    let id = handmade::digest(&nameless);
+    let said = fresh.ok(["load", "-i", path(&archive)]);
+    assert_eq!(said, format!("Loaded image: some:1\nLoaded image: other:1\nLoaded image ID: {id}"));
+    assert_eq!(fresh.ok(["images", "-q", "--no-trunc", "-f", "dangling=true"]), id);
+    // Two names in the index, with what it notes of each, are one image.
+    assert!(fresh.ok(["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]).starts_with("Images 2\n"));
 }
 
 /// An archive whose members have just these names, whatever they are.

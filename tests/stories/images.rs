@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::support::handmade::{self, Handmade};
 use crate::support::{Wherry, images};
 
 /// The names in a directory of the data root, lock files and the like left out.
@@ -54,7 +55,7 @@ fn what_is_removed_is_gone_to_the_last_byte() {
     wherry.ok(["rmi", &wherry.ok(["images", "-q"])]);
     assert_eq!(names(wherry.root(), "content/blobs/sha256"), Vec::<String>::new());
     assert_eq!(names(wherry.root(), "layers"), Vec::<String>::new());
-    wherry.call(["rmi", &image]).expect(1).complains(&["no such image", &image]);
+    wherry.call(["rmi", &image]).expect(1).complains(&["No such image", &image]);
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn an_image_in_use_is_not_removed_from_under_its_container() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);
     let id = wherry.ok(["create", "--name", "user", &image, "echo", "still here"]);
-    wherry.call(["rmi", &image]).expect(1).complains(&["conflict", "must be forced", &id[..12]]).says("");
+    wherry.call(["rmi", &image]).expect(1).complains(&["conflict", "must force", &id[..12]]).says("");
     wherry.ok(["rmi", "-f", &image]);
     assert_eq!(wherry.ok(["images", "-q"]), "");
     wherry.ok(["start", "user"]);
@@ -89,7 +90,7 @@ fn an_image_gets_further_names_and_what_had_them_dangles() {
     for (bad, says) in [("Upper", "lowercase"), ("x@sha256:0", "digest"), ("sha256:abc", "ambiguous tag")] {
         wherry.call(["tag", &image, bad]).expect(1).complains(&[says]);
     }
-    wherry.call(["tag", "nobody/knows", "x"]).expect(1).complains(&["no such image", "nobody/knows"]);
+    wherry.call(["tag", "nobody/knows", "x"]).expect(1).complains(&["No such image: nobody/knows:latest"]);
     // Removed by its id it has three names, which is too many without force.
     wherry.call(["rmi", &id]).expect(1).complains(&["must be forced"]);
     wherry.ok(["rmi", "localhost:5000/team/app"]);
@@ -188,4 +189,151 @@ fn an_image_is_inspected_as_the_api_has_it() {
         wherry.ok(["image", "inspect", "-f", "{{.Os}}/{{.Architecture}}", &image])
     );
     wherry.call(["image", "inspect", "nothing"]).expect(1).complains(&["No such image: nothing"]).says("[]\n");
+}
+
+#[test]
+fn one_platform_of_a_name_can_go_alone() {
+    let image = images::index();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["pull", "-q", "--platform", "wasi/wasm", &image]);
+    let platforms = |format: &str| wherry.ok(["images", "--format", format]);
+    assert_eq!(platforms("{{.Platform}}").lines().count(), 2);
+    let strange = wherry.call(["rmi", "--platform", "linux/s390x", &image]).expect(1).says("");
+    strange.complains(&["image with reference", "was found but does not provide the specified platform (linux/s390x)"]);
+    let said = wherry.ok(["rmi", "--no-prune", "--platform", "wasi/wasm", &image]);
+    assert!(said.starts_with("Deleted: sha256:") && !said.contains("Untagged"), "the name is still there: {said}");
+    assert_eq!(platforms("{{.Repository}}:{{.Tag}}"), image);
+    assert_eq!(wherry.ok(["run", "--rm", "--pull", "never", &image, "echo", "native"]), "native");
+    assert!(wherry.ok(["rmi", &image]).starts_with(&format!("Untagged: {image}\nDeleted: sha256:")));
+}
+
+#[test]
+fn patterns_and_names_are_told_apart() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    for name in ["box", "web/front:1", "web/back:2", "localhost:5000/team/app", "xn--bcher-kva.example/x:1"] {
+        wherry.ok(["tag", &image, name]);
+    }
+    let named = |arguments: &[&str]| {
+        let mut names: Vec<String> = wherry
+            .ok([&["images", "--format", "{{.Repository}}:{{.Tag}}"], arguments].concat())
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    };
+    let (front, back) = ("web/front:1".to_owned(), "web/back:2".to_owned());
+    assert_eq!(named(&["web/*"]), [back.clone(), front.clone()]);
+    assert_eq!(named(&["-f", "reference=web/front", "-f", "reference=*/back:2"]), [back, front.clone()], "either");
+    assert_eq!(named(&["web"]), Vec::<String>::new(), "no beginning of a name is one");
+    assert_eq!(named(&["front"]), Vec::<String>::new());
+    for same in
+        ["box", "library/box", "docker.io/library/box", "docker.io/box", "index.docker.io/library/box:latest", "b?x"]
+    {
+        assert_eq!(named(&[same]), ["box:latest"], "{same}");
+    }
+    assert_eq!(named(&["localhost:5000/*/*"]), ["localhost:5000/team/app:latest"]);
+    assert_eq!(named(&["team/app"]), Vec::<String>::new(), "of Docker Hub, which is another image");
+    assert_eq!(named(&["xn--bcher-kva.example/x"]), ["xn--bcher-kva.example/x:1"], "as it is, never as it looks");
+    wherry.call(["images", "web/["]).expect(1).complains(&["syntax error in pattern"]);
+    wherry.call(["images", "-f", "dangling=true", "-f", "dangling=false"]).expect(1).complains(&["[false true]"]);
+    wherry.call(["images", "-f", "since=nope"]).expect(1).complains(&["No such image: nope:latest"]);
+    // What cannot be a name is said to be none, by each command.
+    for command in [&["rmi", "Box"][..], &["history", "Box"], &["image", "inspect", "Box"], &["tag", "Box", "x"]] {
+        wherry.call(command).expect(1).complains(&["repository name (Box) must be lowercase", "did you mean box"]);
+    }
+    for bad in ["x:", "x/", "a..b/c", "x:-y", "b\u{fc}cher.example/x", "-x"] {
+        wherry.call(["tag", &image, "--", bad]).expect(1).complains(&["invalid reference format"]);
+    }
+    let id = "0".repeat(64);
+    wherry.call(["tag", &id, "x"]).expect(1).complains(&["No such image", &id]);
+    wherry.call(["tag", &image, &id]).expect(1).complains(&["64-byte hexadecimal"]);
+    wherry.call(["rmi", &wherry.ok(["images", "-q", "box"])]).expect(1).complains(&["multiple repositories", &front]);
+}
+
+/// What an image says of itself must not move the cursor, nor stand for more than text in what is read by programs.
+#[test]
+fn what_an_image_says_is_only_text_on_a_terminal() {
+    let layer = handmade::tar(&[("hello", b"world")]);
+    let evil = "x\u{1b}[2J\u{9b}31m\u{7}\u{8}\r\u{202e}\ty<b>";
+    let mut image = Handmade::image("linux/amd64", &[evil], vec![(handmade::TAR, layer)]);
+    image.config.1["author"] = evil.into();
+    image.config.1["created"] = evil.into();
+    image.config.1["config"]["Labels"] = json!({"evil": evil, evil: "key"});
+    image.config.1["config"]["Env"] = json!([format!("A={evil}")]);
+    image.config.1["history"] = json!([{"created_by": format!("RUN {evil}\nnext"), "comment": evil, "created": evil}]);
+    let name = image.push("evil", "text");
+    let wherry = Wherry::with(&name);
+    wherry.ok(["create", "--platform", "linux/amd64", "--name", "evil", &name]);
+    let harmless = |arguments: &[&str]| {
+        let said = wherry.call(arguments);
+        let all = format!("{}{}", said.stdout, said.stderr);
+        assert!(!all.chars().any(|c| c == '\u{202e}' || (c.is_control() && c != '\n' && c != '\t')), "{all:?}");
+        said.expect(0).stdout
+    };
+    for command in ["images", "history", "ps -a", "system df -v"] {
+        let mut words: Vec<&str> = command.split(' ').collect();
+        if command == "history" {
+            words.extend(["--no-trunc", &name]);
+        }
+        harmless(&words);
+    }
+    let history = harmless(&["history", "--no-trunc", &name]);
+    assert_eq!(history.lines().count(), 2, "a step is a line: {history}");
+    let line: Value = serde_json::from_str(&harmless(&["history", "--format", "json", "--no-trunc", &name])).unwrap();
+    assert_eq!(line["Comment"], evil, "and programs read what it is");
+    let shown: Value = serde_json::from_str(&harmless(&["image", "inspect", &name])).unwrap();
+    assert_eq!(shown[0]["Config"]["Labels"]["evil"], evil);
+    assert_eq!((&shown[0]["Author"], &shown[0]["Created"]), (&evil.into(), &evil.into()));
+    harmless(&[
+        "image",
+        "inspect",
+        "-f",
+        "{{.Author}} {{.Config.Labels}} {{range .Config.Env}}{{println .}}{{end}}",
+        &name,
+    ]);
+    let labels = harmless(&["image", "inspect", "-f", "{{json .Config.Labels}}", &name]);
+    assert_eq!(serde_json::from_str::<Value>(&labels).unwrap()["evil"], evil);
+    harmless(&["inspect", "evil"]);
+    for format in ["json", "{{.Command}}", "table {{.Command}}\\t{{.Names}}"] {
+        harmless(&["ps", "-a", "--no-trunc", "--format", format]);
+    }
+    wherry.ok(["rm", "evil"]);
+}
+
+#[test]
+fn sizes_are_those_of_the_files() {
+    let layers = [("one", &b"12345"[..]), ("two", b"1234567")];
+    let layers = layers.map(|(name, bytes)| (handmade::TAR, handmade::tar(&[(name, bytes)]))).to_vec();
+    let mut image = Handmade::image("linux/amd64", &["/x"], layers);
+    image.config.1["created"] = "2024-01-02T03:04:05.678Z".into();
+    image.config.1["variant"] = "v3".into();
+    let name = image.push("sizes", "latest");
+    let wherry = Wherry::new();
+    wherry.ok(["pull", "-q", "--platform", "linux/amd64", &name]);
+    assert_eq!(wherry.ok(["images", "--format", "{{.Size}} {{.VirtualSize}} {{.Containers}}"]), "12B 12B 0");
+    assert_eq!(
+        wherry.ok(["image", "inspect", "-f", "{{.Size}} {{.Variant}} {{.GraphDriver.Data}}", &name]),
+        "12 v3 <nil>"
+    );
+    assert_eq!(wherry.ok(["history", "--format", "{{.Size}}", &name]), "7B\n5B");
+    let created = wherry.ok(["images", "--format", "{{.CreatedAt}}"]);
+    assert_eq!(created, "2024-01-02 03:04:05 +0000 UTC");
+    let table = wherry.ok(["history", "-H=false", &name]);
+    assert!(table.starts_with("IMAGE          CREATED AT   CREATED BY   SIZE      COMMENT\n"), "{table}");
+    assert!(wherry.ok(["image", "inspect", &name]).starts_with("[\n    {\n        \"Architecture\": \"amd64\",\n"));
+    let df = wherry.ok(["system", "df", "-v"]);
+    for section in [
+        "\nLocal Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n",
+        "\nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE",
+    ] {
+        assert!(df.contains(section), "{df}");
+    }
+    let pruned = wherry.call(["system", "prune", "-f", "--volumes"]).expect(0).complains(&["no volumes here yet"]);
+    assert!(pruned.stdout.ends_with("Total reclaimed space: 0B\n"), "{}", pruned.stdout);
+    let until = ["system", "prune", "-f", "--volumes", "--filter", "until=1h"];
+    wherry.call(until).expect(1).complains(&["The \"until\" filter is not supported with \"--volumes\""]);
+    let nonsense = ["system", "prune", "-f", "--filter", "nonsense=1"];
+    wherry.call(nonsense).expect(1).complains(&["invalid filter 'nonsense'"]).says("");
 }

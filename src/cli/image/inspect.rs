@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::history::NoSuchImage;
 use crate::cli::template::Template;
 use crate::cli::{Context, Outcome, for_each, human, output};
 use crate::engine::wasm::grant;
@@ -28,8 +27,7 @@ pub struct Args {
 pub fn run(args: Args, ctx: &Context) -> Outcome {
     let mut found = Vec::new();
     let status = for_each(&args.images, |name| {
-        let image = ctx.host()?.images()?.get(name, args.platform.as_ref())?;
-        let image = image.ok_or_else(|| NoSuchImage { name: name.to_owned() })?;
+        let image = ctx.host()?.images()?.require(name, args.platform.as_ref())?;
         found.push(shown(&image, ctx)?);
         Ok(())
     })?;
@@ -40,12 +38,12 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
 /// Prints what was found as `--format` says: an array of all, or a line of each.
 pub fn print(found: Vec<Value>, format: Option<&str>) -> Result<(), Box<dyn Failure>> {
     output::print(&match format {
-        None => format!("{:#}\n", Value::from(found)),
-        Some("json") => format!("{}\n", Value::from(found)),
+        None => output::indented(&Value::from(found)),
+        Some("json") => output::json(&Value::from(found)) + "\n",
         Some(format) => {
             let template = Template::parse(format)?;
             let lines = found.iter().map(|object| template.render(object).map(|text| text + "\n"));
-            output::printable(&lines.collect::<Result<String, _>>()?)
+            lines.collect::<Result<String, _>>()?
         }
     })?;
     Ok(())
@@ -53,7 +51,10 @@ pub fn print(found: Vec<Value>, format: Option<&str>) -> Result<(), Box<dyn Fail
 
 /// All about an image.
 pub fn shown(image: &Image, ctx: &Context) -> Result<Value, Box<dyn Failure>> {
-    let mut shown = of_image(image);
+    let host = ctx.host()?;
+    let mut shown = of_image(image, host.files_size(image)?);
+    // The directories of layers are nobody's to write to: their names are not told.
+    shown["GraphDriver"] = json!({ "Name": host.snapshots()?.marks()?.driver(), "Data": null });
     if let Some(artifact) = ctx.host()?.images()?.artifact_of(image)? {
         shown["Wasm"] = json!({
             "os": artifact.config.os,
@@ -64,7 +65,7 @@ pub fn shown(image: &Image, ctx: &Context) -> Result<Value, Box<dyn Failure>> {
     Ok(shown)
 }
 
-fn of_image(image: &Image) -> Value {
+fn of_image(image: &Image, size: u64) -> Value {
     let names = image.names().iter();
     let tags: Vec<String> =
         names.clone().filter(|n| n.reference.tag().is_some()).map(|n| n.reference.familiar()).collect();
@@ -82,11 +83,11 @@ fn of_image(image: &Image) -> Value {
         "Architecture": config.architecture,
         "Variant": config.variant.as_deref().unwrap_or_default(),
         "Os": config.os,
-        "Size": image.size(),
+        "Size": size,
         "Config": config.config,
         "Capabilities": { "Requested": grant::requested(&config.config.labels) },
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
-        "Metadata": { "LastTagTime": human::rfc_3339(image.pulled_unix_ns() / 1_000_000_000) },
+        "Metadata": { "LastTagTime": human::rfc_3339_nanos(image.pulled_unix_ns()) },
         "Descriptor": image.manifest(),
     })
 }

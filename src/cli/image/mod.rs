@@ -61,7 +61,7 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
 }
 
 /// What images can be left out by.
-const FILTERS: &[&str] = &["label", "label!", "until"];
+pub const FILTERS: &[&str] = &["label", "label!", "until"];
 
 #[derive(Debug, clap::Args)]
 struct PruneArgs {
@@ -82,7 +82,7 @@ fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
         return Ok(0);
     }
     let freed = prune_images(args.all, &args.filter, ctx)?;
-    output::print(&format!("Total reclaimed space: {}\n", human::size(freed)))?;
+    output::print(&format!("Total reclaimed space: {}\n", human::exact_size(freed)))?;
     Ok(0)
 }
 

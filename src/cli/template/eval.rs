@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 use super::parse::{Base, Block, Command, Node, Operand, Pipeline};
-use super::{Error, MAPS, MAX_OUTPUT};
+use super::{Error, MAPS, MAX_OUTPUT, MAX_STEPS};
+use crate::cli::output;
 
-/// The text that `nodes` make of `value`.
-pub fn render(nodes: &[Node], value: &Value) -> Result<String, Error> {
-    let mut scope = Scope { text: String::new(), variables: vec![("$".to_owned(), value.clone())] };
+/// The text that `nodes` make of `value`; `heading`: of the headings of columns.
+pub fn render(nodes: &[Node], value: &Value, heading: bool) -> Result<String, Error> {
+    let variables = vec![("$".to_owned(), value.clone())];
+    let mut scope = Scope { text: String::new(), variables, heading, steps: 0 };
     scope.nodes(nodes, value)?;
     Ok(scope.text)
 }
@@ -23,11 +25,14 @@ enum Flow {
 struct Scope {
     text: String,
     variables: Vec<(String, Value)>,
+    heading: bool,
+    steps: usize,
 }
 
 impl Scope {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
         for node in nodes {
+            self.step()?;
             let flow = self.node(node, dot)?;
             if self.text.len() > MAX_OUTPUT {
                 return Err(Error::TooLong);
@@ -39,6 +44,11 @@ impl Scope {
         Ok(Flow::On)
     }
 
+    fn step(&mut self) -> Result<(), Error> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS { Err(Error::TooManySteps) } else { Ok(()) }
+    }
+
     fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, Error> {
         match node {
             Node::Text(text) => self.text.push_str(text),
@@ -47,7 +57,7 @@ impl Scope {
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.sets.is_empty() {
-                    self.text.push_str(&printed(&value));
+                    self.text.push_str(&output::printable(&printed(&value)));
                 } else {
                     self.set(pipeline, value);
                 }
@@ -102,6 +112,7 @@ impl Scope {
             return self.nodes(otherwise, dot);
         }
         for (key, item) in items {
+            self.step()?;
             let known = self.variables.len();
             match &pipeline.sets[..] {
                 [] => {}
@@ -143,7 +154,7 @@ impl Scope {
                 }
                 Command::Call(function, operands) => {
                     let arguments = operands.iter().map(|operand| self.operand(operand, dot));
-                    function.call(arguments.chain(last.map(Ok)).collect::<Result<_, _>>()?)?
+                    function.call(arguments.chain(last.map(Ok)).collect::<Result<_, _>>()?, self.heading)?
                 }
             });
         }
@@ -151,32 +162,33 @@ impl Scope {
     }
 
     fn operand(&self, operand: &Operand, dot: &Value) -> Result<Value, Error> {
-        let base = match &operand.base {
-            Base::Dot => dot.clone(),
+        let fields = &operand.fields;
+        match &operand.base {
+            Base::Dot => follow(dot, fields),
             Base::Variable(name) => {
-                self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, v)| v.clone()).unwrap_or_default()
+                let found = self.variables.iter().rev().find(|(known, _)| known == name);
+                follow(found.map_or(&Value::Null, |(_, value)| value), fields)
             }
-            Base::Literal(value) => value.clone(),
-            Base::Pipeline(inner) => self.pipeline(inner, dot)?,
-            Base::Call(function) => function.call(Vec::new())?,
-        };
-        follow(base, &operand.fields)
+            Base::Literal(value) => follow(value, fields),
+            Base::Pipeline(inner) => follow(&self.pipeline(inner, dot)?, fields),
+            Base::Call(function) => follow(&function.call(Vec::new(), self.heading)?, fields),
+        }
     }
 }
 
 /// The field of a field of a value.
-fn follow(mut value: Value, fields: &[String]) -> Result<Value, Error> {
+fn follow(mut value: &Value, fields: &[String]) -> Result<Value, Error> {
     let mut of_map = false;
     for name in fields {
         value = match value.get(name) {
-            Some(field) => field.clone(),
+            Some(field) => field,
             // What Go prints of a map that has no such key; of anything else it is a mistake.
-            None if of_map => Value::from("<no value>"),
+            None if of_map => return Ok(Value::from("<no value>")),
             None => return Err(Error::NoField { field: name.clone() }),
         };
         of_map = MAPS.contains(&name.as_str());
     }
-    Ok(value)
+    Ok(value.clone())
 }
 
 /// Whether Go takes a value for true: it is not empty.
@@ -198,7 +210,10 @@ pub fn printed(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let entries = map.iter().map(|(key, value)| format!("{key}:{}", printed(value)));
+            // What is empty in a map is Go's empty struct: a port, a volume.
+            let shown =
+                |value: &Value| if *value == Value::Object(<_>::default()) { "{}".to_owned() } else { printed(value) };
+            let entries = map.iter().map(|(key, value)| format!("{key}:{}", shown(value)));
             format!("map[{}]", entries.collect::<Vec<_>>().join(" "))
         }
         other => other.to_string(),

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::Error;
 use super::eval::{printed, truth};
+use super::{Error, MAX_VALUE};
+use crate::cli::output;
 
 /// A function.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,7 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "html", body: |a| Ok(html(&print(a)).into()) },
     Function { name: "index", body: index },
     Function { name: "join", body: join },
-    Function { name: "json", body: |a| Ok(one(a)?.to_string().into()) },
+    Function { name: "json", body: |a| Ok(output::plain_json(one(a)?).into()) },
     Function { name: "le", body: |a| compare(a, Ordering::is_le, false) },
     Function { name: "len", body: length },
     Function { name: "lower", body: |a| Ok(text(a, 0)?.to_lowercase().into()) },
@@ -35,14 +36,20 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "printf", body: printf },
     Function { name: "println", body: |a| Ok((a.iter().map(printed).collect::<Vec<_>>().join(" ") + "\n").into()) },
     Function { name: "slice", body: slice },
-    Function { name: "split", body: |a| Ok(text(a, 0)?.split(text(a, 1)?).collect::<Vec<_>>().into()) },
+    Function { name: "split", body: split },
     Function { name: "title", body: |a| Ok(title(text(a, 0)?).into()) },
     Function { name: "truncate", body: truncate },
     Function { name: "upper", body: |a| Ok(text(a, 0)?.to_uppercase().into()) },
 ];
 
 /// The widest that a format may make a value.
-const MAX_WIDTH: usize = 1 << 16;
+const MAX_WIDTH: usize = 1 << 10;
+
+/// The most items that a text is split into.
+const MAX_ITEMS: usize = 1 << 16;
+
+/// The functions that say in which form a value is shown.
+const OF_FORM: &[&str] = &["join", "json", "lower", "pad", "split", "title", "truncate", "upper"];
 
 impl Function {
     /// The function of this name.
@@ -50,9 +57,35 @@ impl Function {
         FUNCTIONS.iter().find(|function| function.name == name).copied()
     }
 
-    /// What it makes of its arguments.
-    pub fn call(self, arguments: Vec<Value>) -> Result<Value, Error> {
-        (self.body)(&arguments).map_err(|what| Error::Call { function: self.name, what })
+    /// What it makes of its arguments. For a heading, functions that say in which form a value is shown do nothing.
+    pub fn call(self, mut arguments: Vec<Value>, heading: bool) -> Result<Value, Error> {
+        let wrong = |what: String| Error::Call { function: self.name, what };
+        if heading && OF_FORM.contains(&self.name) && !arguments.is_empty() {
+            return Ok(arguments.swap_remove(0));
+        }
+        let mut left = MAX_VALUE;
+        arguments.iter().try_for_each(|argument| weigh(argument, &mut left)).map_err(wrong)?;
+        let made = (self.body)(&arguments).map_err(wrong)?;
+        let mut left = MAX_VALUE;
+        weigh(&made, &mut left).map_err(wrong)?;
+        Ok(made)
+    }
+}
+
+/// Takes the size of a value from what is left to be had.
+fn weigh(value: &Value, left: &mut usize) -> Result<(), String> {
+    let size = match value {
+        Value::String(text) => text.len(),
+        _ => 1,
+    };
+    *left = left.checked_sub(size).ok_or_else(|| format!("more than {MAX_VALUE} bytes"))?;
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| weigh(item, left)),
+        Value::Object(map) => map.iter().try_for_each(|(key, item)| {
+            *left = left.checked_sub(key.len()).ok_or_else(|| format!("more than {MAX_VALUE} bytes"))?;
+            weigh(item, left)
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -129,6 +162,12 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
                 .as_u64()
                 .and_then(|position| items.get(usize::try_from(position).ok()?))
                 .ok_or_else(|| format!("index out of range: {position}"))?,
+            // Go's strings are bytes, and a byte is a number.
+            (Value::String(text), Value::Number(position)) => {
+                let byte = position.as_u64().and_then(|at| text.as_bytes().get(usize::try_from(at).ok()?));
+                let byte = *byte.ok_or_else(|| format!("index out of range: {position}"))?;
+                return if keys.len() == 1 { Ok(byte.into()) } else { Err(format!("can't index {byte}")) };
+            }
             (value, key) => return Err(format!("can't index {} with {}", printed(value), printed(key))),
         };
     }
@@ -148,10 +187,23 @@ fn length(arguments: &[Value]) -> Result<Value, String> {
 fn join(arguments: &[Value]) -> Result<Value, String> {
     let separator = text(arguments, 1)?;
     match at(arguments, 0)? {
+        Value::Array(items) if items.len().saturating_mul(separator.len()) > MAX_VALUE => {
+            Err(format!("more than {MAX_VALUE} bytes"))
+        }
         Value::Array(items) => Ok(items.iter().map(printed).collect::<Vec<_>>().join(separator).into()),
         Value::Null => Ok("".into()),
         other => Err(format!("{} is no list", printed(other))),
     }
+}
+
+fn split(arguments: &[Value]) -> Result<Value, String> {
+    let (whole, separator) = (text(arguments, 0)?, text(arguments, 1)?);
+    let parts: Vec<Value> = if separator.is_empty() {
+        whole.chars().take(MAX_ITEMS + 1).map(|c| c.to_string().into()).collect()
+    } else {
+        whole.split(separator).take(MAX_ITEMS + 1).map(Value::from).collect()
+    };
+    if parts.len() > MAX_ITEMS { Err(format!("more than {MAX_ITEMS} items")) } else { Ok(parts.into()) }
 }
 
 fn slice(arguments: &[Value]) -> Result<Value, String> {

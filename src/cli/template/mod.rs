@@ -14,6 +14,7 @@ mod parse;
 
 use serde_json::Value;
 
+use super::output;
 use crate::error::{Failure, Kind};
 
 /// The fields that are maps with any keys.
@@ -22,6 +23,12 @@ const MAPS: [&str; 9] =
 
 /// The most text that a template may become.
 const MAX_OUTPUT: usize = 64 << 20;
+
+/// The most text that a function is given, and makes of it.
+const MAX_VALUE: usize = 16 << 20;
+
+/// How many pieces of a template are looked at for one value, those in a range again for each of its items.
+const MAX_STEPS: usize = 1 << 20;
 
 /// A parsed template.
 #[derive(Debug)]
@@ -37,13 +44,13 @@ pub enum Error {
         what: String,
     },
     /// There is no such field.
-    #[error("template: can't evaluate field {field}")]
+    #[error("template parsing error: template: can't evaluate field {field}")]
     NoField {
         /// Its name.
         field: String,
     },
     /// A function cannot do with what it was given.
-    #[error("template: error calling {function}: {what}")]
+    #[error("template parsing error: template: error calling {function}: {what}")]
     Call {
         /// The function.
         function: &'static str,
@@ -51,14 +58,17 @@ pub enum Error {
         what: String,
     },
     /// Values that cannot be gone through.
-    #[error("template: range can't iterate over {what}")]
+    #[error("template parsing error: template: range can't iterate over {what}")]
     Range {
         /// The value.
         what: String,
     },
     /// It becomes more text than is reasonable.
-    #[error("template: it becomes more than {MAX_OUTPUT} bytes of text")]
+    #[error("template parsing error: template: it becomes more than {MAX_OUTPUT} bytes of text")]
     TooLong,
+    /// It goes on for longer than is reasonable.
+    #[error("template parsing error: template: it takes more than {MAX_STEPS} steps")]
+    TooManySteps,
 }
 
 impl Failure for Error {
@@ -74,9 +84,14 @@ impl Template {
         parse::parse(&unescaped).map(Self)
     }
 
-    /// Fills it in from `value`.
+    /// Fills it in from `value`. Of what is in `value`, nothing is left that a terminal would obey.
     pub fn render(&self, value: &Value) -> Result<String, Error> {
-        eval::render(&self.0, value)
+        eval::render(&self.0, value, false)
+    }
+
+    /// The same of what the columns are called, which functions for the form of a value leave alone.
+    fn render_heading(&self, headings: &Value) -> Result<String, Error> {
+        eval::render(&self.0, headings, true)
     }
 }
 
@@ -99,7 +114,7 @@ impl Format {
         Ok(match text.map(str::trim) {
             None | Some("" | "table") => Self::Table,
             Some("json") => Self::Json,
-            Some(text) => match text.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '\\'])) {
+            Some(text) => match text.strip_prefix("table") {
                 Some(columns) => Self::Columns(Template::parse(columns.trim_start())?),
                 None => Self::Lines(Template::parse(text)?),
             },
@@ -115,15 +130,15 @@ impl Format {
         table: impl FnOnce(&[Value]) -> String,
     ) -> Result<String, Error> {
         match self {
-            Self::Table => Ok(table(rows)),
-            Self::Json => Ok(rows.iter().map(|row| format!("{row}\n")).collect()),
+            Self::Table => Ok(output::printable(&table(rows))),
+            Self::Json => Ok(rows.iter().map(|row| output::json(row) + "\n").collect()),
             Self::Lines(template) => rows.iter().map(|row| template.render(row).map(|line| line + "\n")).collect(),
             Self::Columns(template) => {
                 let head: serde_json::Map<_, _> =
                     headers.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading))).collect();
-                let head = template.render(&head.into())?;
+                let head = template.render_heading(&head.into())?;
                 let lines: Result<Vec<_>, _> = rows.iter().map(|row| template.render(row)).collect();
-                Ok(super::output::aligned([head].into_iter().chain(lines?)))
+                Ok(output::aligned([head].into_iter().chain(lines?)))
             }
         }
     }
@@ -143,6 +158,7 @@ mod tests {
         let value = json!({
             "A": {"B": 3, "L": ["x", "y"], "F": 2.5}, "S": "text", "T": true, "N": null, "E": [],
             "Labels": {"k": "v", "a.b": "c"}, "M": [{"Name": "one"}, {"Name": "two"}],
+            "Ports": {"80/tcp": {}}, "Esc": "\u{1b}[2J\u{9b}<",
         });
         for (template, becomes) in [
             ("{{.A.B}}-{{ .S }}\\t!", "3-text\t!"),
@@ -168,7 +184,10 @@ mod tests {
             ("{{$x := .S}}{{$x}}{{$x = \"new\"}}{{$x}}", "textnew"),
             ("{{range .M}}{{if eq .Name \"two\"}}{{break}}{{end}}{{.Name}}{{end}}", "one"),
             ("{{println .S}}{{html \"<a>\"}}{{`raw\"`}}", "text\n&lt;a&gt;raw\""),
-            ("{{json .}}", &value.to_string()),
+            ("{{index .S 0}} {{json (split .S \"\")}} {{len (split .S \"\")}}", "116 [\"t\",\"e\",\"x\",\"t\"] 4"),
+            ("{{.Ports}} {{json .Esc}} {{.Esc}}", "map[80/tcp:{}] \"\\u001b[2J\\u009b<\" \u{fffd}[2J\u{fffd}<"),
+            ("\u{1b}[1m{{.S}}\u{1b}[0m", "\u{1b}[1mtext\u{1b}[0m"),
+            ("{{(json .Labels) | len}} {{with $x := .A}}{{$x.B}}{{end}}", "19 3"),
         ] {
             assert_eq!(render(template, &value).as_deref(), Ok(becomes), "{template}");
         }
@@ -205,6 +224,21 @@ mod tests {
         assert!(render("{{range .L}}{{.}}{{end}}", &small).unwrap_err().contains("more than"));
     }
 
+    #[test]
+    fn work_is_limited() {
+        let many = json!({"L": vec![1; 1000], "S": "x".repeat(1000)});
+        let nested = "{{range .L}}{{range $.L}}{{range $.L}}{{end}}{{end}}{{end}}";
+        assert!(render(nested, &many).unwrap_err().contains("steps"));
+        let doubling = format!("{{{{$x := .S}}}}{}", "{{$x = print $x $x}}".repeat(60));
+        assert!(render(&doubling, &many).unwrap_err().contains("more than"));
+        let wide = "{{printf \"%9999999s\" .S}}";
+        assert!(render(wide, &many).unwrap_err().contains("too large"));
+        let joined = "{{$x := .S}}{{$x = print $x $x}}{{$x = print $x $x $x $x $x $x $x $x}}{{$x = join .L $x}}";
+        assert!(render(joined, &many).is_ok());
+        assert!(render(&(joined.to_owned() + "{{join .L $x}}"), &many).unwrap_err().contains("more than"));
+        assert!(render(&(joined.to_owned() + "{{json (split $x \"\")}}"), &many).unwrap_err().contains("more than"));
+    }
+
     proptest::proptest! {
         #[test]
         fn nothing_panics(text in "(\\{\\{|\\}\\}|[ .$a-zA-Z\"`()|:=,-]|range|if|end|else|with|json|index|printf|%d|%5s){0,40}") {
@@ -221,6 +255,8 @@ mod tests {
         assert_eq!(show("table"), "own\n");
         assert_eq!(show("{{.ID}}"), "1\n22\n");
         assert_eq!(show("json"), "{\"ID\":\"1\",\"Name\":\"a-long-name\"}\n{\"ID\":\"22\",\"Name\":\"b\"}\n");
+        assert_eq!(show("table{{.ID | upper}}"), "IMAGE ID\n1\n22\n", "a heading stays as it is");
+        assert_eq!(show("table {{json .ID}} {{printf \"%s\" .Name}}").lines().next(), Some("IMAGE ID NAME"));
         assert_eq!(show("table {{.ID}}\\t{{.Name}}"), "IMAGE ID   NAME\n1          a-long-name\n22         b\n");
     }
 }
