@@ -14,7 +14,12 @@ pub struct Settings {
     pub docker_config: Option<PathBuf>,
     /// Where credential helpers are looked for.
     pub search_path: OsString,
+    /// Where the mirrors and certificates of registries are described, a directory for each registry.
+    pub certificates: Vec<PathBuf>,
 }
+
+/// Our own, then containerd's and Docker's.
+const CERTIFICATES: [&str; 3] = ["/etc/wherry/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
 
 /// The part of the environment that settings come from.
 pub struct Environment {
@@ -40,7 +45,12 @@ impl Settings {
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let (root, run) = (absolute(root), absolute(run));
         let docker_config = variable("DOCKER_CONFIG").or_else(|| Some(home().join(".docker")));
-        Self { root, run, docker_config, search_path: (from.variable)("PATH").unwrap_or_default() }
+        let config = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config")).join("wherry/certs.d");
+        let own = (!from.privileged).then_some(config);
+        let standard = || own.into_iter().chain(CERTIFICATES.map(PathBuf::from)).collect();
+        let given = (from.variable)("WHERRY_CERTS_D").filter(|v| !v.is_empty());
+        let certificates = given.map_or_else(standard, |given| std::env::split_paths(&given).collect());
+        Self { root, run, docker_config, search_path: (from.variable)("PATH").unwrap_or_default(), certificates }
     }
 }
 

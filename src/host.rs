@@ -172,7 +172,15 @@ impl Host {
 
     /// The client of all registries.
     pub fn registry(&self) -> &registry::Client {
-        self.registry.get_or_init(|| registry::Client::new(self.credentials(), registry::Patience::default()))
+        self.registry.get_or_init(|| {
+            let directories = self.settings.certificates.clone();
+            registry::Client::new(self.credentials(), registry::Patience::default(), directories)
+        })
+    }
+
+    /// What registries have said to the user since this was last asked.
+    pub fn notices(&self) -> Vec<String> {
+        self.registry.get().map(registry::Client::notices).unwrap_or_default()
     }
 
     /// Where logins are kept.

@@ -218,6 +218,14 @@ impl Context {
         let host = Host::open(settings, privileged)?;
         Ok(self.host.get_or_init(|| host))
     }
+
+    /// Tells what registries have said besides their answers.
+    fn pass_on_notices(&self) {
+        for words in self.host.get().map(Host::notices).unwrap_or_default() {
+            // Without a standard error there is nobody to tell.
+            tolerate(writeln!(std::io::stderr(), "wherry: {}", output::printable(&words)));
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -237,7 +245,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
         Err(error) => return usage(&error),
     };
     let context = Context { root: cli.root, run_root: cli.run_root, host: OnceCell::new() };
-    match dispatch(cli.command, &context) {
+    let outcome = dispatch(cli.command, &context);
+    context.pass_on_notices();
+    match outcome {
         Ok(status) => status,
         Err((status, failure)) => {
             tell(&*failure);

@@ -2,27 +2,33 @@
 //! OAuth2 specifications).
 //!
 //! ```text
-//! GET /v2/ ─▶ 200                          nothing to answer
-//!          ─▶ 401 Basic                    the password goes to the registry itself
-//!          ─▶ 401 Bearer realm, service    a token is fetched from the realm
-//!                                            GET  with the password, or nobody's
-//!                                            POST with an identity token (OAuth2 refresh)
+//! request ─▶ 200                             nothing to answer
+//!         ─▶ 401 Basic                       the password goes to the registry itself
+//!         ─▶ 401 Bearer realm, service       a token is fetched from the realm
+//!                                              GET  with the password, or nobody's
+//!                                              POST with an identity token (OAuth2 refresh)
+//!         ─▶ 401 or 403 insufficient_scope   a token for what the registry names besides
 //! ```
 //!
 //! The realm is the registry's word, and a password is sent there. So it must be https, except where a
 //! loopback registry names another loopback address, and never a link-local address, where clouds
 //! keep the machine's own secrets.
 
+use base64::Engine;
 use oci_distribution::secrets::RegistryAuth;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{RequestBuilder, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{RequestBuilder, Response, Url};
 
 use super::endpoint::{Endpoint, is_link_local, is_loopback};
 use super::error::Asked;
+use super::host::Host;
 use super::{Error, Result, http};
 
 /// The largest answer of a token server. Real tokens are at most a few kilobytes.
 const MAX_TOKEN_BYTES: usize = 1 << 20;
+/// The most scopes that a registry may want besides ours.
+const MAX_SCOPES: usize = 8;
+const INSUFFICIENT: &str = "insufficient_scope";
 
 /// Who pulls.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,67 +67,117 @@ pub(super) enum Challenge {
     /// A password.
     Basic,
     /// A token from `realm`.
-    Bearer { realm: String, service: Option<String> },
+    Bearer { realm: String, service: Option<String>, scope: Option<String>, error: Option<String> },
 }
 
 impl Challenge {
-    /// The challenge in a response's `WWW-Authenticate` headers; Bearer is preferred.
-    pub fn in_headers<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> Result<Self, &'static str> {
+    /// The challenge in a response.
+    pub fn of_response(registry: &str, response: &Response) -> Result<Self> {
+        Self::in_headers(response.headers().get_all(WWW_AUTHENTICATE).iter()).map_err(|reason| Error::Protocol {
+            registry: registry.to_owned(),
+            what: "a WWW-Authenticate header",
+            reason: reason.to_owned(),
+        })
+    }
+
+    /// The challenge in a response's `WWW-Authenticate` headers, each of which may have several; Bearer is preferred.
+    fn in_headers<'a>(headers: impl Iterator<Item = &'a HeaderValue>) -> Result<Self, &'static str> {
         let mut found = Self::None;
         for header in headers {
-            match Self::parse(header.to_str().map_err(|_| "it is not text")?)? {
-                bearer @ Self::Bearer { .. } => return Ok(bearer),
-                Self::Basic => found = Self::Basic,
-                Self::None => {}
+            for (scheme, parameters) in parse_challenges(header.to_str().map_err(|_| "it is not text")?) {
+                match Self::of(&scheme, &parameters)? {
+                    bearer @ Self::Bearer { .. } => return Ok(bearer),
+                    Self::Basic => found = Self::Basic,
+                    Self::None => {}
+                }
             }
         }
         Ok(found)
     }
 
-    /// One challenge of a header. Schemes that are not known are none.
-    fn parse(header: &str) -> Result<Self, &'static str> {
-        let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+    /// Schemes that are not known are none.
+    fn of(scheme: &str, parameters: &[(String, String)]) -> Result<Self, &'static str> {
         if scheme.eq_ignore_ascii_case("basic") {
             return Ok(Self::Basic);
         }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Ok(Self::None);
         }
-        let parameters = parse_parameters(parameters);
         let value = |key: &str| parameters.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v.clone());
-        Ok(Self::Bearer { realm: value("realm").ok_or("it names no realm")?, service: value("service") })
+        let realm = value("realm").ok_or("it names no realm")?;
+        Ok(Self::Bearer { realm, service: value("service"), scope: value("scope"), error: value("error") })
     }
 
-    /// Gets what answers this challenge.
-    pub async fn answer(
-        &self,
-        http: &reqwest::Client,
-        endpoint: &Endpoint,
-        asked: &Asked<'_>,
-        login: &Login,
-        scope: &str,
-    ) -> Result<RegistryAuth> {
+    /// Whether a registry has said that a token is good, but not for enough.
+    pub fn wants_more(&self) -> bool {
+        matches!(self, Self::Bearer { error: Some(error), .. } if error == INSUFFICIENT)
+    }
+
+    /// The same, of no repository in particular.
+    pub fn without_scope(self) -> Self {
+        match self {
+            Self::Bearer { realm, service, .. } => Self::Bearer { realm, service, scope: None, error: None },
+            other => other,
+        }
+    }
+
+    /// What the registry names that our own scope does not have.
+    pub fn further_scope(&self, own: &str) -> Option<String> {
+        let Self::Bearer { scope: Some(scope), .. } = self else { return None };
+        let further = scope.split(' ').filter(|scope| is_scope(scope) && !covers(own, scope)).take(MAX_SCOPES);
+        let further = further.collect::<Vec<_>>().join(" ");
+        (!further.is_empty()).then_some(further)
+    }
+
+    /// Gets what answers this challenge. Several scopes are separated by spaces.
+    pub async fn answer(&self, host: &Host, asked: &Asked<'_>, login: &Login, scope: &str) -> Result<RegistryAuth> {
         match (self, login) {
             (_, Login::RegistryToken(token)) => Ok(RegistryAuth::Bearer(token.clone())),
             (Self::Basic, Login::Password { username, password }) => {
                 Ok(RegistryAuth::Basic(username.clone(), password.clone()))
             }
             (Self::None | Self::Basic, _) => Ok(RegistryAuth::Anonymous),
-            (Self::Bearer { realm, service }, _) => {
-                let realm = safe_realm(endpoint, asked.registry, realm)?;
+            (Self::Bearer { realm, service, .. }, _) => {
+                let realm = safe_realm(host.endpoint(), asked.registry, realm)?;
                 // The token specification repeats the parameter, OAuth2 separates by spaces.
                 let together = matches!(login, Login::IdentityToken(_));
                 let scopes: Vec<&str> = if together { vec![scope] } else { scope.split(' ').collect() };
-                let mut wanted: Vec<_> = scopes.into_iter().map(|scope| ("scope", scope)).collect();
+                let scopes = scopes.into_iter().filter(|scope| !scope.is_empty());
+                let mut wanted: Vec<_> = scopes.map(|scope| ("scope", scope)).collect();
                 wanted.extend(service.as_deref().map(|service| ("service", service)));
-                let response = token_request(http, realm, &wanted, login).send().await;
-                let response = response.map_err(|error| Error::of_request(asked.registry, error))?;
+                let request = token_request(host.client(), realm, &wanted, login).build();
+                let request = request.map_err(|error| Error::of_request(asked.registry, error))?;
+                let response = host.follow(request).await?;
                 let response = http::success(asked, response).await.map_err(|error| bad_credentials(asked, error))?;
                 let body = http::bounded(response, asked.registry, "a token", MAX_TOKEN_BYTES).await?;
                 read_token(asked.registry, &body)
             }
         }
     }
+}
+
+/// The value of an Authorization header (RFC 7617).
+pub(super) fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}")))
+}
+
+/// `type:name:actions` (the token specification's grammar, without its corners).
+fn is_scope(text: &str) -> bool {
+    let mut parts = text.splitn(2, ':');
+    let (kind, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let plain = |text: &str, more: &[u8]| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    let (name, actions) = rest.rsplit_once(':').unwrap_or_default();
+    text.len() <= 512 && plain(kind, b"()") && plain(name, b"._-/:*") && plain(actions, b",*")
+}
+
+/// Whether one of the scopes in `own` allows all of `wanted`.
+fn covers(own: &str, wanted: &str) -> bool {
+    let split = |scope: &str| scope.rsplit_once(':').map(|(what, actions)| (what.to_owned(), actions.to_owned()));
+    let Some((what, actions)) = split(wanted) else { return true };
+    let mut ours = own.split(' ').filter_map(split).filter(|(ours, _)| *ours == what);
+    ours.any(|(_, ours)| actions.split(',').all(|action| ours.split(',').any(|own| own == action)))
 }
 
 fn token_request(http: &reqwest::Client, realm: Url, wanted: &[(&str, &str)], login: &Login) -> RequestBuilder {
@@ -162,9 +218,15 @@ fn safe_realm(endpoint: &Endpoint, registry: &str, realm: &str) -> Result<Url> {
     if is_link_local(host) {
         return Err(refuse("it is a link-local address"));
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("it has a user or a password in it"));
+    }
+    let own = endpoint.authority.rsplit_once(':').map_or(endpoint.authority.as_str(), |(own, _)| own);
     match url.scheme() {
         "https" => Ok(url),
         "http" if endpoint.loopback && is_loopback(host) => Ok(url),
+        // An administrator has said that this host has no TLS.
+        "http" if endpoint.plain && (host == own || host == endpoint.authority) => Ok(url),
         "http" => Err(refuse("it is not https")),
         _ => Err(refuse("it is neither http nor https")),
     }
@@ -189,18 +251,41 @@ fn read_token(registry: &str, body: &[u8]) -> Result<RegistryAuth> {
     Ok(RegistryAuth::Bearer(token))
 }
 
-/// `key="value", key=value` (RFC 9110 section 11.2). Lenient: what makes no sense ends the list.
-fn parse_parameters(mut text: &str) -> Vec<(String, String)> {
-    let mut parameters = Vec::new();
-    while let Some((key, rest)) = text.trim_start_matches([',', ' ', '\t']).split_once('=') {
+/// The challenges of one header, `scheme key="value", key=value, scheme …` (RFC 9110 section 11.6.1). Lenient: what makes
+/// no sense is passed over.
+fn parse_challenges(mut text: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let mut challenges: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    loop {
+        text = text.trim_start_matches([',', ' ', '\t']);
+        let end = text.find(|c| !is_token(c)).unwrap_or(text.len());
+        let (word, rest) = text.split_at(end);
+        if word.is_empty() {
+            // A character that begins nothing.
+            match text.char_indices().nth(1) {
+                Some((next, _)) => text = &text[next..],
+                None => return challenges,
+            }
+            continue;
+        }
+        text = rest;
+        let Some(rest) = rest.trim_start().strip_prefix('=') else {
+            challenges.push((word.to_owned(), Vec::new()));
+            continue;
+        };
+        let rest = rest.trim_start();
         let (value, rest) = match rest.strip_prefix('"') {
             Some(quoted) => unquote(quoted),
-            None => rest.split_once(',').map_or((rest.trim().to_owned(), ""), |(v, rest)| (v.trim().to_owned(), rest)),
+            None => {
+                let end = rest.find([',', ' ', '\t']).unwrap_or(rest.len());
+                (rest[..end].to_owned(), &rest[end..])
+            }
         };
-        parameters.push((key.trim().to_owned(), value));
+        if let Some((_, parameters)) = challenges.last_mut() {
+            parameters.push((word.to_owned(), value));
+        }
         text = rest;
     }
-    parameters
 }
 
 /// The text up to the closing quote, its escapes resolved, and what follows.
@@ -224,22 +309,56 @@ mod tests {
     #[test]
     fn challenges_are_read() {
         let bearer = |realm: &str, service: Option<&str>| {
-            Ok(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
+            let text = |text: &str| text.to_owned();
+            Ok(Challenge::Bearer { realm: text(realm), service: service.map(text), scope: None, error: None })
+        };
+        let read = |header: &str| {
+            let header = HeaderValue::from_str(header).unwrap();
+            Challenge::in_headers([header].iter()).map(Challenge::without_scope)
         };
         for (header, expected) in [
             ("Basic realm=\"x\"", Ok(Challenge::Basic)),
             ("basic", Ok(Challenge::Basic)),
             ("Negotiate", Ok(Challenge::None)),
+            ("Negotiate YII==", Ok(Challenge::None)),
+            ("", Ok(Challenge::None)),
+            (",;=\"", Ok(Challenge::None)),
             ("Bearer realm=\"https://a/t\",service=\"s\",scope=\"r:x:pull,push\"", bearer("https://a/t", Some("s"))),
             ("bearer Service=s, REALM=https://a/t", bearer("https://a/t", Some("s"))),
             (r#"Bearer realm="https://a/\"t", service="#, bearer("https://a/\"t", Some(""))),
             ("Bearer service=\"s\"", Err("it names no realm")),
             ("Bearer realm=\"unclosed", bearer("unclosed", None)),
+            (
+                r#"Basic realm="a, Bearer realm=b", Bearer realm="https://a",service="s""#,
+                bearer("https://a", Some("s")),
+            ),
+            (r#"Negotiate, Basic realm="x", Digest realm="y", nonce=z"#, Ok(Challenge::Basic)),
+            (r#"Bearer realm = "https://a" , Basic"#, bearer("https://a", None)),
         ] {
-            assert_eq!(Challenge::parse(header), expected, "{header}");
+            assert_eq!(read(header), expected, "{header}");
         }
         let headers = ["Basic realm=x", "Bearer realm=\"https://a\""].map(HeaderValue::from_static);
         assert_eq!(Challenge::in_headers(headers.iter()), bearer("https://a", None));
+    }
+
+    #[test]
+    fn what_is_wanted_besides() {
+        let further = |scope: &str, own: &str| {
+            let (realm, service) = (String::new(), None);
+            Challenge::Bearer { realm, service, scope: Some(scope.to_owned()), error: None }.further_scope(own)
+        };
+        let own = "repository:a/b:pull";
+        assert_eq!(further("repository:a/b:pull", own), None);
+        assert_eq!(further("repository:a/b:push", own).as_deref(), Some("repository:a/b:push"));
+        assert_eq!(further("repository:a/b:pull", "repository:a/b:pull,push"), None);
+        let two = "repository:a/b:pull repository(plugin):c:pull";
+        assert_eq!(further(two, own).as_deref(), Some("repository(plugin):c:pull"));
+        for bad in ["", "x", "repository:a b", "repository:a&b=c:pull", "a:b:c\n", &format!("a:{}:c", "b".repeat(600))]
+        {
+            assert_eq!(further(bad, own), None, "{bad:?}");
+        }
+        let many: Vec<String> = (0..100).map(|n| format!("repository:{n}:pull")).collect();
+        assert_eq!(further(&many.join(" "), own).unwrap().split(' ').count(), MAX_SCOPES);
     }
 
     #[test]
@@ -254,12 +373,22 @@ mod tests {
             "https://169.254.169.254/latest/meta-data",
             "file:///etc/passwd",
             "//ghcr.io/token",
+            "https://user@ghcr.io/token",
+            "https://user:password@ghcr.io/token",
+            "https://[fe80::1]/token",
+            "https://[::ffff:169.254.169.254]/token",
+            "data:text/plain,token",
+            "https://",
             "",
         ] {
             assert!(!safe("ghcr.io", bad), "{bad:?}");
         }
         assert!(!safe("localhost:5000", "http://169.254.169.254/"));
         assert!(!safe("localhost:5000", "http://evil.com/"));
+        let plain = Endpoint::written("http://r.lan:5000", false).unwrap();
+        let there = |realm: &str| safe_realm(&plain, "r.lan", realm).is_ok();
+        assert!(there("http://r.lan:5001/token") && there("https://auth.lan/token"));
+        assert!(!there("http://auth.lan/token") && !there("http://127.0.0.1/token"));
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use reqwest::Url;
+
 /// Docker Hub's API lives at another name than its images'.
 const HUB: &str = "docker.io";
 const HUB_API: &str = "index.docker.io";
+/// Where the API is on nearly every registry.
+const API: &str = "/v2";
 
 /// A registry's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub(super) struct Endpoint {
     pub plain: bool,
     /// Whether it is on this machine, where Docker trusts whatever answers.
     pub loopback: bool,
+    /// The path of the API, `/v2` but for mirrors that have it elsewhere.
+    pub base: String,
 }
 
 impl Endpoint {
@@ -24,12 +30,32 @@ impl Endpoint {
         let (host, port) = split(&authority);
         let loopback = is_loopback(host);
         let plain = loopback && port != Some(443);
-        Self { authority, plain, loopback }
+        Self { authority, plain, loopback, base: API.to_owned() }
     }
 
-    /// The same registry by TLS.
-    pub fn secure(self) -> Self {
-        Self { plain: false, ..self }
+    /// The endpoint that an administrator wrote as `scheme://host[:port][/path]`. Without `override_path` the path is
+    /// followed by `/v2`, as containerd reads it.
+    pub fn written(text: &str, override_path: bool) -> Result<Self, &'static str> {
+        let url = if text.contains("://") { text.to_owned() } else { format!("{}://{text}", Self::of(text).scheme()) };
+        let url = Url::parse(&url).map_err(|_| "it is not an address")?;
+        let host = url.host_str().ok_or("it names no host")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it has a user or a password in it");
+        }
+        let plain = match url.scheme() {
+            "http" => true,
+            "https" => false,
+            _ => return Err("it is neither http nor https"),
+        };
+        let path = url.path().trim_end_matches('/');
+        let base = if override_path || path.ends_with(API) { path.to_owned() } else { format!("{path}{API}") };
+        let authority = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        Ok(Self { authority, plain, loopback: is_loopback(host), base })
+    }
+
+    /// The name under which credentials for it are kept.
+    pub fn key(&self) -> &str {
+        &self.authority
     }
 
     /// `https` or `http`.
@@ -94,6 +120,22 @@ mod tests {
         ] {
             let endpoint = Endpoint::of(registry);
             assert_eq!((endpoint.scheme(), endpoint.shown().as_str()), (scheme, shown), "{registry}");
+        }
+    }
+
+    #[test]
+    fn what_an_administrator_writes() {
+        let read = |text, path| Endpoint::written(text, path).map(|e| (e.scheme(), e.authority, e.base));
+        let is = |scheme, authority: &str, base: &str| Ok((scheme, authority.to_owned(), base.to_owned()));
+        assert_eq!(read("https://m.io", false), is("https", "m.io", "/v2"));
+        assert_eq!(read("http://m.io:5000/", false), is("http", "m.io:5000", "/v2"));
+        assert_eq!(read("m.io:5000", false), is("https", "m.io:5000", "/v2"));
+        assert_eq!(read("localhost:5000", false), is("http", "localhost:5000", "/v2"));
+        assert_eq!(read("https://m.io/v2/hub", true), is("https", "m.io", "/v2/hub"));
+        assert_eq!(read("https://m.io/proxy", false), is("https", "m.io", "/proxy/v2"));
+        assert_eq!(read("https://m.io/proxy/v2/", false), is("https", "m.io", "/proxy/v2"));
+        for bad in ["ftp://m.io", "https://u:p@m.io", "", "https://", "file:///etc"] {
+            assert!(read(bad, false).is_err(), "{bad}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! What can go wrong with a registry, in the words of Docker where Docker has words that people
-//! search for, and how `oci_distribution`'s and the HTTP client's errors become that.
+//! search for, and how the HTTP client's errors become that.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::credential;
+use oci_distribution::errors::{OciEnvelope, OciErrorCode};
+
+use super::{credential, mirror};
 use crate::error::{Failure, Kind};
 use crate::oci::Digest;
 
@@ -63,7 +65,7 @@ pub enum Error {
         reason: String,
     },
     /// The registry wants to know who asks, or does not let this one.
-    #[error("pull access denied for {repository}, repository does not exist or may require credentials: {reason}")]
+    #[error("pull access denied for {repository}, repository does not exist or may require 'docker login': {reason}")]
     Denied {
         /// The repository as people write it.
         repository: String,
@@ -73,7 +75,7 @@ pub enum Error {
         reason: String,
     },
     /// The same, of writing.
-    #[error("push access denied for {repository}, repository does not exist or may require credentials: {reason}")]
+    #[error("push access denied for {repository}, repository does not exist or may require 'docker login': {reason}")]
     PushDenied {
         /// The repository as people write it.
         repository: String,
@@ -170,6 +172,40 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A redirect to where a stranger must not lead.
+    #[error("the registry {registry} redirects to {target:?}, which is refused: {reason}")]
+    UnsafeRedirect {
+        /// Host and port.
+        registry: String,
+        /// Where to.
+        target: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// There is no such repository.
+    #[error("repository {repository} not found: {reason}")]
+    UnknownRepository {
+        /// The repository as people write it.
+        repository: String,
+        /// The registry's words.
+        reason: String,
+    },
+    /// What an administrator says about the registry makes no sense.
+    #[error("cannot find the hosts of the registry {registry}")]
+    Hosts {
+        /// The registry.
+        registry: String,
+        /// Why.
+        source: mirror::Error,
+    },
+    /// No host of the registry may be asked for this.
+    #[error("no host of the registry {registry} may be asked to {what}: its hosts.toml does not have that capability")]
+    NoHost {
+        /// The registry.
+        registry: String,
+        /// Pull, resolve or push.
+        what: &'static str,
+    },
     /// The credentials for the registry cannot be had.
     #[error("cannot get the credentials for the registry {registry}")]
     Credential {
@@ -203,12 +239,16 @@ impl Failure for Error {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::UploadLost { .. } => Kind::Unavailable,
             Self::Truncated { .. } | Self::WrongDigest { .. } => Kind::DataLoss,
             Self::Protocol { .. } => Kind::DataLoss,
-            Self::UnknownManifest { .. } | Self::UnknownBlob { .. } => Kind::NotFound,
+            Self::UnknownManifest { .. } | Self::UnknownBlob { .. } | Self::UnknownRepository { .. } => Kind::NotFound,
+            Self::Hosts { source, .. } => source.kind(),
+            Self::NoHost { .. } => Kind::FailedPrecondition,
             Self::Denied { logged_in: false, .. }
             | Self::PushDenied { logged_in: false, .. }
             | Self::BadCredentials { .. } => Kind::Unauthenticated,
             Self::Source { source, .. } => Kind::of_io(source),
-            Self::Denied { .. } | Self::PushDenied { .. } | Self::UnsafeRealm { .. } => Kind::PermissionDenied,
+            Self::Denied { .. } | Self::PushDenied { .. } | Self::UnsafeRealm { .. } | Self::UnsafeRedirect { .. } => {
+                Kind::PermissionDenied
+            }
             Self::RateLimited { .. } | Self::TooLarge { .. } => Kind::ResourceExhausted,
             Self::Status { status: 500.., .. } => Kind::Unavailable,
             Self::Status { .. } => Kind::FailedPrecondition,
@@ -252,12 +292,27 @@ impl Error {
     }
 
     /// What a status other than success means for what was asked.
+    pub(super) fn of_answer(asked: &Asked<'_>, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        match (status, code_in(body)) {
+            (404, Some(OciErrorCode::NameUnknown)) if matches!(asked.what, What::Manifest { .. }) => {
+                let (repository, reason) = (asked.repository.clone(), quoted(&reason_in(body)));
+                Self::UnknownRepository { repository, reason }
+            }
+            _ => Self::of_status(asked, status, retry_after, &reason_in(body)),
+        }
+    }
+
+    /// The same, of a reason that is known.
     pub(super) fn of_status(asked: &Asked<'_>, status: u16, retry_after: Option<Duration>, reason: &str) -> Self {
         let (registry, reason) = (asked.registry.to_owned(), quoted(reason));
         let repository = asked.repository.clone();
         match (status, &asked.what) {
             (401 | 403, what) if what.is_of_a_push() => {
                 Self::PushDenied { repository, logged_in: asked.logged_in, reason }
+            }
+            // It is not about a repository.
+            (401 | 403, What::Search { .. }) => {
+                Self::Status { registry, what: asked.what.to_string(), status, retry_after, reason }
             }
             (401 | 403, _) => Self::Denied { repository, logged_in: asked.logged_in, reason },
             (404, What::Manifest { reference }) => Self::UnknownManifest { reference: reference.clone(), reason },
@@ -293,6 +348,10 @@ pub(super) enum What {
     },
     Token,
     Ping,
+    /// Repositories that have to do with something.
+    Search {
+        term: String,
+    },
     /// Whether a blob is there already.
     Presence {
         digest: Digest,
@@ -354,6 +413,7 @@ impl std::fmt::Display for What {
             Self::Blob { digest } => write!(f, "the request for blob {digest}"),
             Self::Token => f.write_str("the request for a token"),
             Self::Ping => f.write_str("the first request"),
+            Self::Search { term } => write!(f, "the search for {term:?}"),
             Self::Presence { digest } => write!(f, "the question for blob {digest}"),
             Self::Upload { digest } => write!(f, "the wish to upload blob {digest}"),
             Self::Mount { digest } => write!(f, "the wish to mount blob {digest}"),
@@ -388,10 +448,16 @@ pub(super) fn reason_in(body: &[u8]) -> String {
 }
 
 /// A stranger's words on one line of bounded length, with nothing that a terminal would obey.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTED).collect();
     let words = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     if words.is_empty() { "it gives no reason".to_owned() } else { words }
+}
+
+/// The specification's code for what went wrong, where a registry gives one.
+fn code_in(body: &[u8]) -> Option<OciErrorCode> {
+    let envelope: OciEnvelope = serde_json::from_slice(body).ok()?;
+    envelope.errors.into_iter().next().map(|error| error.code)
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ impl Client {
     /// Whether the registry takes this user and password.
     pub async fn login(&self, registry: &str, username: &str, password: &str) -> Result<()> {
         let login = Login::Password { username: username.to_owned(), password: password.to_owned() };
-        super::http::check_login(registry, &login).await
+        let hosts = self.hosts(registry).await?;
+        let Some(host) = hosts.last() else { return Ok(()) };
+        host.check(&login).await
     }
 
     /// The user that is logged in to the registry, as far as that is known.

@@ -1,6 +1,7 @@
 //! What a pull asks besides manifests: a blob or a piece of it, and only what a tag means now.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::TryStreamExt;
@@ -8,7 +9,8 @@ use reqwest::header::{ACCEPT, CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
 use super::error::What;
-use super::http::{Access, DIGEST_HEADER, MANIFEST_TYPES, Repository, header};
+use super::http::{DIGEST_HEADER, MANIFEST_TYPES, Repository, header};
+use super::mirror::Can;
 use super::{Body, Client, Error, Result};
 use crate::oci::{Descriptor, Digest};
 use crate::reference::Reference;
@@ -16,13 +18,18 @@ use crate::reference::Reference;
 impl Client {
     /// Opens the stream of a piece of a blob. One attempt; a registry that sends any other bytes is refused.
     pub async fn piece(&self, reference: &Reference, blob: &Descriptor, piece: Range<u64>) -> Result<Body> {
-        self.repository(reference, Access::Pull).await?.piece(blob, piece).await
+        let open = |repository: Arc<Repository>| {
+            let piece = piece.clone();
+            async move { repository.piece(blob, piece).await }
+        };
+        self.pulling(reference, Can::is_for_pull, open).await
     }
 
     /// The digest of what `reference` means now, if the registry tells it. Rate limits do not count this question.
     /// One attempt: whoever is not answered asks for the document itself.
     pub async fn digest(&self, reference: &Reference) -> Result<Option<Digest>> {
-        self.repository(reference, Access::Pull).await?.tag_digest(reference).await
+        let ask = |repository: Arc<Repository>| async move { repository.tag_digest(reference).await };
+        self.pulling(reference, Can::is_for_resolve, ask).await
     }
 }
 
@@ -64,7 +71,7 @@ impl Repository {
 
     fn body(&self, response: Response, start: u64) -> Body {
         let stream = response.bytes_stream().map_ok(Vec::from).map_err(std::io::Error::other).boxed();
-        Body { start, registry: self.registry().to_owned(), stream }
+        Body { start, host: self.host().clone(), stream }
     }
 
     fn wrong_range(&self, response: &Response, asked: &str, blob: &Descriptor) -> Error {

@@ -533,11 +533,9 @@ fn a_token_is_fetched_with_a_helpers_password_and_again_when_it_expires() {
 
 #[test]
 fn a_challenge_cannot_send_credentials_away_in_the_clear() {
-    let served = Served::image(0);
-    let registry = Registry::start(move |request, _| match request.path.as_str() {
-        "/v2/" => error(401, "UNAUTHORIZED", "log in")
-            .with("WWW-Authenticate", "Bearer realm=\"http://169.254.169.254/latest/meta-data\""),
-        _ => served.honest(request),
+    let registry = Registry::start(move |_, _| {
+        error(401, "UNAUTHORIZED", "log in")
+            .with("WWW-Authenticate", "Bearer realm=\"http://169.254.169.254/latest/meta-data\"")
     });
     let wherry = Wherry::new();
     log_in(&wherry, json!({"auths": {&registry.host: {"auth": "dXNlcjpzZWNyZXQ="}}}));

@@ -6,6 +6,8 @@ pub mod images;
 pub mod oci;
 pub mod process;
 pub mod registry;
+pub mod signed;
+pub mod standin;
 mod wherry;
 
 pub use oci::Oci;

@@ -37,7 +37,7 @@ fn serve(workshop: &Path) -> u16 {
 }
 
 /// Serves with these further lines of configuration.
-fn serve_with(workshop: &Path, more: &str) -> u16 {
+pub(super) fn serve_with(workshop: &Path, more: &str) -> u16 {
     let port = free_port();
     let config = workshop.join(format!("registry-{port}.yml"));
     let storage = workshop.join("registry");
