@@ -100,6 +100,13 @@ impl Meta {
         Self { mode: info.mode, uid: info.uid, gid: info.gid, time: info.modified, xattrs }
     }
 
+    /// Whether mkdir(2) with this mode makes a directory with this owner and mode, which is ours to work in, and
+    /// whose group and ACL nothing inherits that is made in it.
+    pub fn can_be_made(&self, powers: Powers) -> bool {
+        let plain = self.mode & (powers.umask | 0o7000) == 0 && self.mode & 0o700 == 0o700;
+        plain && self.xattrs.is_empty() && !self.is_given_away(powers)
+    }
+
     /// Puts this on an open file that was made with `self.mode` and no owner of its own.
     pub fn put_on_new_file(&self, file: impl AsFd, powers: Powers) -> sys::Result<()> {
         let file = file.as_fd();

@@ -93,6 +93,12 @@ pub fn split(clean: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// Whether a clean path is `dir`, or below it.
+pub fn is_at_or_below(path: &[u8], dir: &[u8]) -> bool {
+    let rest = path.strip_prefix(dir);
+    dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
 /// A clean path with one more component.
 pub fn join(dir: &[u8], name: &[u8]) -> Clean {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
@@ -129,6 +135,16 @@ mod tests {
         }
         assert!(clean("a/".repeat(MAX_DEPTH).as_bytes()).is_ok());
         assert_eq!(clean("a/".repeat(MAX_DEPTH + 1).as_bytes()), Err(Invalid::Depth));
+    }
+
+    #[test]
+    fn below_is_by_components() {
+        for (path, dir) in [("a/b", "a"), ("a", "a"), ("a", ""), ("", "")] {
+            assert!(is_at_or_below(path.as_bytes(), dir.as_bytes()), "{path} {dir}");
+        }
+        for (path, dir) in [("ab", "a"), ("a", "a/b"), ("", "a"), ("b/a", "a")] {
+            assert!(!is_at_or_below(path.as_bytes(), dir.as_bytes()), "{path} {dir}");
+        }
     }
 
     #[test]

@@ -274,6 +274,8 @@ impl Claim {
         let diff = self.dir.join("diff");
         make_private_dir(&diff)?;
         let root = Dir::open(&diff).map_err(fail)?;
+        // Without a group or an ACL that files would inherit, should the store's own directory have them.
+        root.set_own_mode(0o700).map_err(fail)?;
         root.forget_default_acl().map_err(fail)?;
         Ok(root)
     }

@@ -18,9 +18,11 @@
 //! name ─► *at() call with O_EXCL / no-follow; EEXIST ─► replaced, the last entry of a name counts
 //! ```
 //!
-//! That is three to five calls an entry: open, write, (chown, chmod,) time, close. Directories get their
-//! owner, mode, attributes and time at the end: until then they are 0700 and ours, so that nothing made in
-//! them inherits a group or an ACL, and their time is not disturbed.
+//! That is four calls a file: open, write, time, close; owner and mode only where a new file does not have
+//! them already. A directory that hands nothing on to what is made in it has its owner and mode from its
+//! making, and costs one call more, for its time. All others are 0700 and ours until the end, so that
+//! nothing made in them inherits a group or an ACL. Times come last, the deepest first, by name from the parent's
+//! handle: what is made in a directory would disturb its time.
 //!
 //! Whiteouts hide what is *below*, never what the same layer has, in whatever order they come (image-spec
 //! layer.md): on a directory of this layer one makes the directory opaque. An entry where a whiteout
@@ -146,6 +148,13 @@ struct Place {
     dir: Dir,
 }
 
+/// A directory as an entry describes it, the last one if there are several.
+struct Described {
+    meta: Meta,
+    /// Made with its owner and mode, and without attributes: only its time is missing.
+    as_made: bool,
+}
+
 /// A layer in the making.
 struct Layer<'a> {
     root: Rc<Place>,
@@ -154,7 +163,7 @@ struct Layer<'a> {
     below: &'a dyn Fn() -> Result<View, Error>,
     view: OnceCell<View>,
     /// What each directory gets at the end, by real path. All of them are here.
-    directories: HashMap<Clean, Meta>,
+    directories: HashMap<Clean, Described>,
     /// Directories below which the layers below do not count, by real path.
     opaque: HashSet<Clean>,
     /// Recently used parents, latest first.
@@ -184,7 +193,7 @@ impl Layer<'_> {
     fn describe_root(&mut self, entry: &Entry) -> Outcome<()> {
         match entry.kind {
             Kind::Directory => {
-                self.directories.insert(Clean::new(), Meta::of_entry(entry, self.marks, self.powers));
+                self.describe(Clean::new(), Meta::of_entry(entry, self.marks, self.powers));
                 Ok(())
             }
             _ => Err(Refusal::Root.into()),
@@ -225,9 +234,24 @@ impl Layer<'_> {
 
     fn directory(&mut self, place: &Place, name: &OsStr, meta: Meta) -> Outcome<()> {
         let real = self.real_path(place, name)?;
+        if meta.can_be_made(self.powers) {
+            match place.dir.make_dir(name, meta.mode) {
+                Err(error) if exists(&error) => {}
+                made => {
+                    made?;
+                    self.directories.insert(real, Described { meta, as_made: true });
+                    return Ok(());
+                }
+            }
+        }
         self.make_directory(place, name, &real)?;
-        self.directories.insert(real, meta);
+        self.describe(real, meta);
         Ok(())
+    }
+
+    /// Remembers what a directory gets at the end.
+    fn describe(&mut self, real: Clean, meta: Meta) {
+        self.directories.insert(real, Described { meta, as_made: false });
     }
 
     /// Makes `name` a directory, if it is not one already. Where it takes the place of a whiteout or of
@@ -368,7 +392,7 @@ impl Layer<'_> {
     }
 
     fn forget_directories(&mut self, removed: &[u8]) {
-        let stays = |real: &Clean| real.strip_prefix(removed).is_none_or(|rest| !rest.is_empty() && rest[0] != b'/');
+        let stays = |real: &Clean| !path::is_at_or_below(real, removed);
         self.directories.retain(|real, _| stays(real));
         self.opaque.retain(stays);
     }
@@ -451,7 +475,7 @@ impl Layer<'_> {
             Slot::Present { .. } => return Err(Refusal::NotDirectory { parent: shown(&real) }.into()),
             Slot::Gone => {
                 self.make_directory(at, name, &real)?;
-                self.directories.insert(real.clone(), Meta::implied());
+                self.describe(real.clone(), Meta::implied());
             }
             Slot::Absent => {
                 if let Some(target) = self.imply(at, name, &real)? {
@@ -479,7 +503,7 @@ impl Layer<'_> {
             Some(_) => return Err(Refusal::NotDirectory { parent: shown(real) }.into()),
         };
         at.dir.make_dir(name, 0o700)?;
-        self.directories.insert(real.to_vec(), meta);
+        self.describe(real.to_vec(), meta);
         Ok(None)
     }
 
@@ -507,15 +531,37 @@ impl Layer<'_> {
     fn finish(mut self) -> Result<Report, Error> {
         if !self.directories.contains_key(&Clean::new()) {
             let root = self.root_below().map_err(|failure| failure.about_path(b"/"))?;
-            self.directories.insert(Clean::new(), root);
+            self.describe(Clean::new(), root);
         }
-        let mut directories: Vec<(Clean, Meta)> = self.directories.drain().collect();
+        let mut directories: Vec<(Clean, Described)> = self.directories.drain().collect();
+        // Descending: what is below a directory comes before it.
         directories.sort_unstable_by(|a, b| b.0.cmp(&a.0));
-        for (real, meta) in directories {
-            let put = self.open_real(&real).and_then(|dir| Ok(meta.put_on_dir(&dir, self.powers)?));
+        let mut parents = Vec::new();
+        for (real, described) in directories {
+            let put = self.finish_directory(&real, &described, &mut parents);
             put.map_err(|failure| failure.about_path(&real))?;
         }
         Ok(self.report)
+    }
+
+    /// Describes one directory. `parents` are open directories, each below the one before it.
+    fn finish_directory(&self, real: &[u8], described: &Described, parents: &mut Vec<(Clean, Dir)>) -> Outcome<()> {
+        let Some((parent, name)) = path::split(real) else {
+            return Ok(described.meta.put_on_dir(&self.root.dir, self.powers)?);
+        };
+        let name = OsStr::from_bytes(name);
+        while parents.last().is_some_and(|(open, _)| !path::is_at_or_below(parent, open)) {
+            parents.pop();
+        }
+        if parents.last().is_none_or(|(open, _)| open != parent) {
+            parents.push((parent.to_vec(), self.open_real(parent)?));
+        }
+        let (_, parent) = parents.last().expect("the parent is the last one");
+        match described.as_made {
+            true => parent.set_time(name, described.meta.time)?,
+            false => described.meta.put_on_dir(&parent.open_dir(name)?, self.powers)?,
+        }
+        Ok(())
     }
 
     /// The root as the layers below have it.

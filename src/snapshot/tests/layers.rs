@@ -74,6 +74,20 @@ fn the_root_is_like_the_one_below() {
 }
 
 #[test]
+fn a_store_that_hands_on_its_group_keeps_it_to_itself() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    let store = scene.dir.path().join("layers");
+    std::os::unix::fs::chown(&store, None, Some(50)).unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o2755)).unwrap();
+    let chain = scene.run(&[t().file("f", "x").dir("d").file("d/f", "x").end()]).unwrap();
+    for (path, expected) in [("f", "file \"x\" x1 644 0:0"), ("d", "dir 755 0:0"), ("d/f", "file \"x\" x1 644 0:0")] {
+        let described = describe(&chain.dirs()[0].join(path));
+        assert!(described.starts_with(expected), "{path}: {described}");
+    }
+}
+
+#[test]
 fn one_layer_twice_in_a_chain() {
     let scene = Scene::new();
     let chain = scene.run(&[t().file("f", "x").end(), t().file("f", "x").end(), t().file("f", "x").end()]).unwrap();
