@@ -4,4 +4,5 @@ pub(super) mod craft;
 mod hostile;
 mod layers;
 mod oracle;
+mod peers;
 mod rootfs;

@@ -197,8 +197,13 @@ impl Scene {
     pub fn run(&self, layers: &[Tar]) -> Result<Chain, Error> {
         layers.iter().for_each(|tar| self.add_blob(&tar.0));
         let outcome = self.unpack(layers);
-        assert_eq!(tree(&self.canary()), self.before, "something outside of the layer changed");
+        self.assert_untouched("wherry");
         outcome
+    }
+
+    /// That `who` changed nothing outside.
+    pub fn assert_untouched(&self, who: &str) {
+        assert_eq!(tree(&self.canary()), self.before, "{who} changed something outside of the layer");
     }
 
     /// The tree of the only layer.

@@ -22,7 +22,8 @@ fn check(name: &str, tar: Tar, then: Then) {
             assert!(message.contains(why), "{name}: {message}");
         }
         Tree(expected) => {
-            let mut tree = scene.tree_of(tar);
+            let mut tree = scene.tree_of(tar.clone());
+            super::peers::compare(name, &scene, &tar, &tree);
             tree.remove("");
             let paths: Vec<&str> = tree.keys().map(String::as_str).collect();
             let expected_paths: Vec<&str> = expected.iter().map(|(path, _)| *path).collect();
@@ -142,6 +143,10 @@ cases! {
         => Tree(&[("d", "dir 755 0:0 @978307200.000000000 trusted.overlay.overlay.opaque=y")]);
     host_policy_xattr_is_left_out: t().pax(&[("SCHILY.xattr.security.selinux", b"x"), ("SCHILY.xattr.security.ima", b"y"), ("SCHILY.xattr.user.z", b"z")]).file("f", "x").end()
         => Tree(&[("f", "file \"x\" x1 644 0:0 @978307200.000000000 user.z=z")]);
+    overlay_xattr_of_users_is_content_here: t().pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")]).dir("d").end()
+        => Tree(&[("d", "dir 755 0:0 @978307200.000000000 user.overlay.opaque=y")]);
+    capability_of_revision_3: t().pax(&[("SCHILY.xattr.security.capability", &[1, 0, 0, 3, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])]).file("f", "x").end()
+        => Tree(&[("f", "file \"x\" x1 644 0:0 @978307200.000000000 security.capability=\\x01")]);
     uid_minus_one: t().block(Block::new(b'0', "f").text(108, &[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])).end() => Refused("uid");
     negative_uid: t().block(Block::new(b'0', "f").text(108, &[0xff; 8])).end() => Refused("negative");
     huge_uid_in_pax: t().pax(&[("uid", b"4294967296")]).file("f", "x").end() => Refused("uid");
@@ -188,6 +193,8 @@ cases! {
     bad_checksum: t().raw(&{ let mut b = Block::new(b'0', "f").sealed(); b[0] = b'g'; b }).end() => Refused("checksum");
     cut_header: t().raw(&Block::new(b'0', "f").sealed()[..300]) => Refused("cut off");
     cut_data: t().block(Block::new(b'0', "f").size(1000)).raw(&[b'x'; 600]) => Refused("cut off");
+    nested_archive: t().with_data(&mut Block::new(b'0', "in.tar"), &t().file("../victim", "x").end().0).file("f", "x").end()
+        => Tree(&[("f", "file \"x\" x1"), ("in.tar", "file \"../victim")]);
     no_padding: t().block(Block::new(b'0', "f").size(1)).raw(b"x") => Tree(&[("f", "file \"x\"")]);
     cut_padding: t().block(Block::new(b'0', "f").size(1)).raw(b"x\0\0") => Refused("cut off");
     pax_without_entry: t().pax(&[("path", b"x")]).end() => Refused("cut off");
