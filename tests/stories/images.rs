@@ -315,8 +315,11 @@ fn sizes_are_those_of_the_files() {
     assert_eq!(wherry.ok(["images", "--format", "{{.Size}} {{.VirtualSize}} {{.Containers}}"]), "12B 12B 0");
     assert_eq!(
         wherry.ok(["image", "inspect", "-f", "{{.Size}} {{.Variant}} {{.GraphDriver.Data}}", &name]),
-        "12 v3 <nil>"
+        "12 v3 map[]"
     );
+    let absent =
+        "{{.Config.Cmd}} {{.Config.Labels}} [{{.Config.User}}] {{range $p, $c := .Config.ExposedPorts}}x{{end}}";
+    assert_eq!(wherry.ok(["image", "inspect", "-f", absent, &name]), "[] map[] []");
     assert_eq!(wherry.ok(["history", "--format", "{{.Size}}", &name]), "7B\n5B");
     let created = wherry.ok(["images", "--format", "{{.CreatedAt}}"]);
     assert_eq!(created, "2024-01-02 03:04:05 +0000 UTC");

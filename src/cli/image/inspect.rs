@@ -65,6 +65,19 @@ pub fn shown(image: &Image, ctx: &Context) -> Result<Value, Box<dyn Failure>> {
     Ok(shown)
 }
 
+/// A config with all that Docker's templates know of it: `{{.Config.Entrypoint}}` is no mistake where there is none.
+fn whole(mut config: Value) -> Value {
+    const LISTS: [&str; 7] = ["Cmd", "Entrypoint", "Env", "ExposedPorts", "Labels", "OnBuild", "Volumes"];
+    const TEXTS: [&str; 3] = ["StopSignal", "User", "WorkingDir"];
+    let absent = LISTS.iter().map(|name| (name, Value::Null)).chain(TEXTS.iter().map(|name| (name, "".into())));
+    if let Some(fields) = config.as_object_mut() {
+        for (name, empty) in absent {
+            fields.entry(*name).or_insert(empty);
+        }
+    }
+    config
+}
+
 fn of_image(image: &Image, size: u64) -> Value {
     let names = image.names().iter();
     let tags: Vec<String> =
@@ -84,7 +97,7 @@ fn of_image(image: &Image, size: u64) -> Value {
         "Variant": config.variant.as_deref().unwrap_or_default(),
         "Os": config.os,
         "Size": size,
-        "Config": config.config,
+        "Config": whole(json!(config.config)),
         "Capabilities": { "Requested": grant::requested(&config.config.labels) },
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "Metadata": { "LastTagTime": human::rfc_3339_nanos(image.pulled_unix_ns()) },

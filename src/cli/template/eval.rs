@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parse::{Base, Block, Command, Node, Operand, Pipeline};
-use super::{Error, MAPS, MAX_OUTPUT, MAX_STEPS};
+use super::{Error, LISTS, MAPS, MAX_OUTPUT, MAX_STEPS};
 use crate::cli::output;
 
 /// The text that `nodes` make of `value`; `heading`: of the headings of columns.
@@ -57,7 +57,7 @@ impl Scope {
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.sets.is_empty() {
-                    self.text.push_str(&output::printable(&printed(&value)));
+                    self.text.push_str(&output::printable(&shown(pipeline, &value)));
                 } else {
                     self.set(pipeline, value);
                 }
@@ -189,6 +189,19 @@ fn follow(mut value: &Value, fields: &[String]) -> Result<Value, Error> {
         of_map = MAPS.contains(&name.as_str());
     }
     Ok(value.clone())
+}
+
+/// What a pipeline is printed as: a list or a map that is not there is an empty one, as Go's types have it.
+fn shown(pipeline: &Pipeline, value: &Value) -> String {
+    let field = match &pipeline.commands[..] {
+        [Command::Value(operand)] if value.is_null() => operand.fields.last().map_or("", String::as_str),
+        _ => "",
+    };
+    match field {
+        list if LISTS.contains(&list) => "[]".to_owned(),
+        map if MAPS.contains(&map) => "map[]".to_owned(),
+        _ => printed(value),
+    }
 }
 
 /// Whether Go takes a value for true: it is not empty.

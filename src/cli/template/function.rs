@@ -162,6 +162,7 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
                 .as_u64()
                 .and_then(|position| items.get(usize::try_from(position).ok()?))
                 .ok_or_else(|| format!("index out of range: {position}"))?,
+            (Value::Null, Value::String(_)) => return Ok("".into()),
             // Go's strings are bytes, and a byte is a number.
             (Value::String(text), Value::Number(position)) => {
                 let byte = position.as_u64().and_then(|at| text.as_bytes().get(usize::try_from(at).ok()?));

@@ -21,6 +21,9 @@ use crate::error::{Failure, Kind};
 const MAPS: [&str; 9] =
     ["Annotations", "Attributes", "Data", "ExposedPorts", "Labels", "Options", "Ports", "Sysctls", "Volumes"];
 
+/// The fields that are lists, and are printed as empty ones where there are none; elsewhere Go prints `<nil>`.
+const LISTS: [&str; 9] = ["Args", "Binds", "Cmd", "Entrypoint", "Env", "Layers", "OnBuild", "RepoDigests", "RepoTags"];
+
 /// The most text that a template may become.
 const MAX_OUTPUT: usize = 64 << 20;
 
@@ -158,7 +161,7 @@ mod tests {
         let value = json!({
             "A": {"B": 3, "L": ["x", "y"], "F": 2.5}, "S": "text", "T": true, "N": null, "E": [],
             "Labels": {"k": "v", "a.b": "c"}, "M": [{"Name": "one"}, {"Name": "two"}],
-            "Ports": {"80/tcp": {}}, "Esc": "\u{1b}[2J\u{9b}<",
+            "Config": {"Cmd": null, "Labels": null}, "Ports": {"80/tcp": {}}, "Esc": "\u{1b}[2J\u{9b}<",
         });
         for (template, becomes) in [
             ("{{.A.B}}-{{ .S }}\\t!", "3-text\t!"),
@@ -185,6 +188,8 @@ mod tests {
             ("{{range .M}}{{if eq .Name \"two\"}}{{break}}{{end}}{{.Name}}{{end}}", "one"),
             ("{{println .S}}{{html \"<a>\"}}{{`raw\"`}}", "text\n&lt;a&gt;raw\""),
             ("{{index .S 0}} {{json (split .S \"\")}} {{len (split .S \"\")}}", "116 [\"t\",\"e\",\"x\",\"t\"] 4"),
+            ("{{.Config.Cmd}} {{.Config.Labels}} {{json .Config.Cmd}} {{len .Config.Cmd}}", "[] map[] null 0"),
+            ("{{index .Config.Labels \"a\"}}{{.Config.Labels.b}}{{range .Config.Cmd}}x{{end}}", "<no value>"),
             ("{{.Ports}} {{json .Esc}} {{.Esc}}", "map[80/tcp:{}] \"\\u001b[2J\\u009b<\" \u{fffd}[2J\u{fffd}<"),
             ("\u{1b}[1m{{.S}}\u{1b}[0m", "\u{1b}[1mtext\u{1b}[0m"),
             ("{{(json .Labels) | len}} {{with $x := .A}}{{$x.B}}{{end}}", "19 3"),
