@@ -144,6 +144,11 @@ impl Reference {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
+    /// The same, tag and all, of that digest.
+    pub fn pinned_to(&self, digest: &Digest) -> Self {
+        Self { digest: Some(digest.clone()), ..self.clone() }
+    }
+
     /// The tag of the same repository that stands for a digest: `sha256-<hex>` (distribution-spec, "Referrers Tag
     /// Schema", which cuts a longer digest so that it is a tag).
     pub fn tagged_by(&self, digest: &Digest) -> Self {

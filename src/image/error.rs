@@ -192,6 +192,51 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A manifest list that is there, and was not to be amended.
+    #[error("refusing to amend an existing manifest list with no --amend flag")]
+    ListExists,
+    /// No manifest list of that name is being put together.
+    #[error("No such manifest: {name}")]
+    NoList {
+        /// The list.
+        name: String,
+    },
+    /// A list where one image is meant.
+    #[error("{name} is a manifest list")]
+    IsList {
+        /// What was typed.
+        name: String,
+    },
+    /// A list does not have the image.
+    #[error("manifest for image {image} does not exist in {list}")]
+    NotInList {
+        /// The image.
+        image: String,
+        /// The list.
+        list: String,
+    },
+    /// A platform that nothing is built for.
+    #[error("manifest entry for image has unsupported os/arch combination: {os}/{architecture}")]
+    UnknownPlatform {
+        /// The operating system.
+        os: String,
+        /// The processor.
+        architecture: String,
+    },
+    /// An image of a list that does not say what it is for.
+    #[error("manifest {image} must have an OS and Architecture to be pushed to a registry")]
+    NoOsArch {
+        /// The image.
+        image: String,
+    },
+    /// A list of images that are elsewhere.
+    #[error("cannot use source images from a different registry than the target image: {source_registry} != {target}")]
+    OtherRegistry {
+        /// The image's.
+        source_registry: String,
+        /// The list's.
+        target: String,
+    },
     /// There is nothing of that name to push.
     #[error("An image does not exist locally with the tag: {name}")]
     NothingToPush {
@@ -293,6 +338,10 @@ impl Failure for Error {
             Self::Foreign { .. } | Self::Imports { .. } | Self::Function { .. } => Kind::Unsupported,
             Self::Program { .. } => Kind::InvalidArgument,
             Self::ConfigType { .. } | Self::LayerType { .. } | Self::WasmLayers { .. } => Kind::Unsupported,
+            Self::NoList { .. } | Self::NotInList { .. } => Kind::NotFound,
+            Self::ListExists => Kind::AlreadyExists,
+            Self::IsList { .. } | Self::UnknownPlatform { .. } => Kind::InvalidArgument,
+            Self::NoOsArch { .. } | Self::OtherRegistry { .. } => Kind::FailedPrecondition,
             Self::AmbiguousId { .. } => Kind::InvalidArgument,
             Self::SeveralNames { .. } | Self::InUse { .. } | Self::NameInUse { .. } | Self::Abandoned => {
                 Kind::FailedPrecondition

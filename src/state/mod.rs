@@ -10,6 +10,7 @@
 //!   images         (name, platform) → digests, size, record   one tag may hold a linux and a wasm image
 //!   containers     id → name (unique), record
 //!   compiled       (code, image)               whose program a piece of compiled code is
+//!   lists          name → record               a manifest list that is being put together
 //! db.sqlite.lock   held only while a schema is made or migrated
 //! db.sqlite.fleeting/<id>     a container that is removed at its end and that nobody named: one file, no transaction
 //! db.sqlite.known/<digest>    what was last answered to a question about images, as long as the database is as it was
@@ -30,6 +31,7 @@ mod containers;
 mod fleeting;
 mod images;
 mod known;
+mod lists;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ use crate::error::{Failure, Kind};
 pub use compiled::Compiled;
 pub use containers::{ContainerRow, Containers};
 pub use images::{ImageRow, Images};
+pub use lists::Lists;
 
 /// How long a statement waits for another process's transaction. Transactions here last
 /// milliseconds; ten seconds is a machine in trouble.
@@ -82,6 +85,12 @@ const MIGRATIONS: &[&str] = &[
         code            TEXT    NOT NULL,
         image           TEXT    NOT NULL,
         PRIMARY KEY (code, image)
+    ) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE lists (
+        name            TEXT    NOT NULL PRIMARY KEY,
+        record          TEXT    NOT NULL
     ) WITHOUT ROWID;
 ",
 ];
@@ -259,6 +268,11 @@ impl Db {
     /// The table of containers.
     pub fn containers(&self) -> Containers<'_> {
         Containers { db: self }
+    }
+
+    /// The table of manifest lists that are being put together.
+    pub fn lists(&self) -> Lists<'_> {
+        Lists { db: self }
     }
 
     /// The table of compiled code.

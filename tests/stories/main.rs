@@ -16,6 +16,7 @@ mod isolation;
 mod lifecycle;
 mod login;
 mod made;
+mod manifest;
 mod oci_attacks;
 mod oci_checkpoint;
 mod oci_exec;
