@@ -12,6 +12,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// Where `config.json` with the registries' credentials is.
     pub docker_config: Option<PathBuf>,
+    /// Where the signature policy is.
+    pub policy: PolicyPlace,
     /// Where credential helpers are looked for.
     pub search_path: OsString,
     /// Where the mirrors and certificates of registries are described, a directory for each registry.
@@ -20,6 +22,15 @@ pub struct Settings {
 
 /// Our own, then containerd's and Docker's.
 const CERTIFICATES: [&str; 3] = ["/etc/wherry/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+/// Where the signature policy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyPlace {
+    /// At this path, as somebody said; it must be there.
+    Named(PathBuf),
+    /// At the first of these where there is one, if any.
+    Standard(Vec<PathBuf>),
+}
 
 /// The part of the environment that settings come from.
 pub struct Environment {
@@ -44,13 +55,30 @@ impl Settings {
         // A container's processes start elsewhere: a path from here would lead them astray.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let (root, run) = (absolute(root), absolute(run));
+        let of_system = ["/etc/wherry", "/etc/containers"].map(PathBuf::from);
+        let own = || {
+            let configuration = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config"));
+            ["wherry", "containers"].map(|name| configuration.join(name))
+        };
+        let own = (!from.privileged).then(own);
+        let folders = own.into_iter().flatten().chain(of_system);
+        let policy = variable("WHERRY_POLICY").map(|path| PolicyPlace::Named(absolute(path)));
+        let policy =
+            policy.unwrap_or_else(|| PolicyPlace::Standard(folders.map(|f| absolute(f.join("policy.json"))).collect()));
         let docker_config = variable("DOCKER_CONFIG").or_else(|| Some(home().join(".docker")));
         let config = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config")).join("wherry/certs.d");
         let own = (!from.privileged).then_some(config);
         let standard = || own.into_iter().chain(CERTIFICATES.map(PathBuf::from)).collect();
         let given = (from.variable)("WHERRY_CERTS_D").filter(|v| !v.is_empty());
         let certificates = given.map_or_else(standard, |given| std::env::split_paths(&given).collect());
-        Self { root, run, docker_config, search_path: (from.variable)("PATH").unwrap_or_default(), certificates }
+        Self {
+            root,
+            run,
+            docker_config,
+            policy,
+            search_path: (from.variable)("PATH").unwrap_or_default(),
+            certificates,
+        }
     }
 }
 

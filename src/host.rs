@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::config::Settings;
+use crate::config::{PolicyPlace, Settings};
 #[cfg(target_os = "linux")]
 use crate::container;
 use crate::engine::wasm;
@@ -18,7 +18,7 @@ use crate::oci::{Layer, Platform};
 use crate::reference::Reference;
 use crate::snapshot::LayerId;
 use crate::state::Db;
-use crate::{content, image, registry, snapshot, state, sys};
+use crate::{content, image, registry, snapshot, state, sys, trust};
 
 /// The rooms.
 pub struct Host {
@@ -150,7 +150,15 @@ impl Host {
     /// The images.
     pub fn images(&self) -> Result<&image::Store, Error> {
         let judge = image::Judge { offers: wasm::offers, refuses: wasm::refuses };
-        once(&self.images, || Ok(image::Store::new(self.db()?.clone(), self.content()?.clone(), judge)))
+        once(&self.images, || Ok(image::Store::new(self.db()?.clone(), self.content()?.clone(), judge, self.guard())))
+    }
+
+    /// The keeper of the signature policy.
+    pub fn guard(&self) -> trust::Guard {
+        match &self.settings.policy {
+            PolicyPlace::Named(path) => trust::Guard::named(path.clone()),
+            PolicyPlace::Standard(places) => trust::Guard::standard(places.clone()),
+        }
     }
 
     /// The layers.

@@ -27,3 +27,4 @@ pub mod state;
 pub mod sys;
 #[cfg(target_os = "linux")]
 pub mod task;
+pub mod trust;

@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, Kind};
 use crate::oci::{Digest, InvalidDocument, MediaType, Platform};
-use crate::{content, reference, registry, state};
+use crate::{content, reference, registry, state, trust};
 
 use super::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES};
 
@@ -12,6 +12,9 @@ pub enum Error {
     /// The registry did not give it.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// The signature policy does not admit it.
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     /// It could not be stored, or was not what its digest says.
     #[error(transparent)]
     Content(#[from] content::Error),
@@ -327,6 +330,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Registry(error) => error.kind(),
+            Self::Trust(error) => error.kind(),
             Self::Content(error) => error.kind(),
             Self::State(error) => error.kind(),
             Self::Reference(error) => error.kind(),
@@ -352,6 +356,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(error) => error.hint(),
+            Self::Trust(error) => error.hint(),
             Self::Content(error) => error.hint(),
             Self::State(error) => error.hint(),
             Self::Reference(error) => error.hint(),

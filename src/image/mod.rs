@@ -1,8 +1,8 @@
 //! Names → images: pulling, finding, listing, removing.
 //!
 //! ```text
-//! Reference ─ find ─▶ index ─ choose ─▶ manifest ─ kind ─▶ Found ─ fetch ─▶ layers ─ register ─▶ row in the database
-//!                                                                └ incoming ─▶ read meanwhile     last of all
+//! Reference ─ find ─▶ index ─ choose ─▶ manifest ─ admit ─ kind ─▶ Found ─ fetch ─▶ layers ─ register ─▶ row in the database
+//!                                                                        └ incoming ─▶ read meanwhile     last of all
 //! ```
 //!
 //! A row is written when every blob that it needs is in the store, so an image that can be listed is
@@ -46,6 +46,7 @@ use crate::content;
 use crate::oci::{Descriptor, Digest, ImageConfig, Layer, Platform};
 use crate::reference::Reference;
 use crate::state::{Db, ImageRow};
+use crate::trust::Guard;
 
 pub use choose::{MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES};
 pub use download::PARALLEL_LAYERS;
@@ -65,6 +66,7 @@ pub struct Store {
     db: Db,
     content: content::Store,
     judge: Judge,
+    guard: Guard,
 }
 
 /// What the Wasm engine says of programs before there is one: this room knows no engine.
@@ -251,9 +253,10 @@ impl Image {
 }
 
 impl Store {
-    /// The images recorded in `db` whose blobs are in `content`; `judge` speaks for the engine of Wasm artifacts.
-    pub fn new(db: Db, content: content::Store, judge: Judge) -> Self {
-        Self { db, content, judge }
+    /// The images recorded in `db` whose blobs are in `content`; `judge` speaks for the engine of Wasm artifacts,
+    /// and `guard` admits what is pulled.
+    pub fn new(db: Db, content: content::Store, judge: Judge, guard: Guard) -> Self {
+        Self { db, content, judge, guard }
     }
 
     /// The image of a name, an id, or the beginning of an id. A name's images are told apart by

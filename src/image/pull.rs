@@ -14,6 +14,7 @@ use crate::oci::{
 use crate::reference::Reference;
 use crate::registry::{self, Client};
 use crate::state::ImageRow;
+use crate::trust::Admitted;
 
 /// An image that was pulled.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ pub struct Found {
     download: Download,
     reference: Reference,
     resolved: Resolved,
+    admitted: Admitted,
     image: Image,
     missing: Vec<Descriptor>,
     incoming: Incoming,
@@ -69,6 +71,11 @@ impl Found {
     /// The image.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Why the signature policy admits it.
+    pub fn admitted(&self) -> &Admitted {
+        &self.admitted
     }
 
     /// Its layers, to be read while they are fetched.
@@ -139,6 +146,7 @@ struct Pull<'a> {
 impl Pull<'_> {
     async fn find(self, wanted: Option<&Platform>, lease: Lease) -> Result<Found> {
         let resolved = self.resolve(wanted).await?;
+        let admitted = self.admit(&resolved).await?;
         self.progress.event(&Event::Resolved { reference: self.reference.clone() });
         let config = self.config(&resolved.manifest.config).await?;
         let (image, needs) = self.describe(&resolved, &config)?;
@@ -151,10 +159,19 @@ impl Pull<'_> {
             missing,
             download: self.download,
             resolved,
+            admitted,
             image,
             reference: self.reference.clone(),
             _lease: lease,
         })
+    }
+
+    /// What was resolved is admitted by the signature policy, before anything that it names is fetched. The name is not
+    /// asked for again: it is these digests that must be signed.
+    async fn admit(&self, resolved: &Resolved) -> Result<Admitted> {
+        let digests: Vec<&Digest> = resolved.indexes.iter().chain([&resolved.descriptor.digest]).collect();
+        let on_retry = self.on_retry();
+        Ok(self.store.guard.admit(&self.download.client, self.reference, &digests, &on_retry).await?)
     }
 
     /// Follows indexes to the manifest for the platform. Every document passed is kept.

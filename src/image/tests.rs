@@ -16,7 +16,7 @@ impl Fixture {
         let db = Db::open(&dir.path().join("db.sqlite")).unwrap();
         let content = content::Store::open(&dir.path().join("content")).unwrap();
         let judge = Judge { offers: |_| true, refuses: |_| None };
-        Self { store: Store::new(db, content, judge), _dir: dir }
+        Self { store: Store::new(db, content, judge, Guard::default()), _dir: dir }
     }
 
     fn blob(&self, media_type: &str, text: &str) -> Descriptor {

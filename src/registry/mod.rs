@@ -116,6 +116,23 @@ impl Client {
         self.pulling(reference, can, |repository| async move { repository.manifest(reference).await }).await
     }
 
+    /// All of a blob that is small enough for memory, as the caller has seen by its size; verified.
+    pub async fn small_blob(&self, reference: &Reference, blob: &Descriptor, on_retry: OnRetry<'_>) -> Result<Vec<u8>> {
+        let read = async || {
+            let mut body = self.blob(reference, blob, 0).await?;
+            let mut bytes = Vec::new();
+            // One byte too many is enough to know that it is not the blob.
+            while bytes.len() as u64 <= blob.size
+                && let Some(chunk) = body.next().await
+            {
+                bytes.extend_from_slice(&chunk?);
+            }
+            check_digest(&format!("blob {}", blob.digest), &blob.digest, &bytes)?;
+            Ok(bytes)
+        };
+        self.trying(on_retry, read).await
+    }
+
     /// Opens the stream of a blob in `reference`'s repository, from `offset` on if the registry can.
     /// One attempt: who keeps what has arrived decides how to go on.
     pub async fn blob(&self, reference: &Reference, blob: &Descriptor, offset: u64) -> Result<Body> {

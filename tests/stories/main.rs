@@ -43,6 +43,7 @@ mod run;
 mod stats;
 mod support;
 mod survive;
+mod trust;
 mod wasm;
 mod wasm_direct;
 // The attempts are system calls of x86_64, by number.

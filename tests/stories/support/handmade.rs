@@ -108,8 +108,9 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
+/// Pushes a blob.
 #[track_caller]
-fn push_blob(repository: &str, bytes: &[u8]) {
+pub fn push_blob(repository: &str, bytes: &[u8]) {
     let base = format!("http://{}/v2/{repository}/blobs", registry().host);
     let headers = curl(&["-X", "POST", "-D", "-", "-o", "/dev/null", &format!("{base}/uploads/")], b"");
     let headers = String::from_utf8_lossy(&headers).into_owned();

@@ -7,6 +7,7 @@ pub mod oci;
 pub mod process;
 pub mod registry;
 pub mod signed;
+pub mod signing;
 pub mod standin;
 mod wherry;
 
