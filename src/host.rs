@@ -1,6 +1,7 @@
 //! This machine's rooms, opened for one data root. Each is opened when it is first asked for, so that a
 //! command pays for nothing that it does not use.
 
+pub mod check;
 pub mod make;
 pub mod usage;
 

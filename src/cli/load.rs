@@ -53,7 +53,7 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     let loaded = load(&args, ctx);
     if loaded.is_err() {
         // If it cannot be removed now, the next removal of an image does it.
-        tolerate(ctx.host()?.images()?.collect());
+        tolerate(ctx.host()?.images()?.collect().map(drop));
     }
     loaded
 }

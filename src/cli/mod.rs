@@ -5,6 +5,7 @@
 //! where there is one, and an exit status: 125 for a failure of ours, 126 and 127 for a program that
 //! cannot be run or found, 1 for a command other than run that failed, as with Docker.
 
+mod check;
 mod completion;
 mod filter;
 mod grants;

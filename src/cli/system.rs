@@ -17,6 +17,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Verify blobs, layers, images and records
+    Check(super::check::Args),
     /// Show disk usage: what images, containers and caches take up, blobs and unpacked layers together
     Df(DfArgs),
     /// Get events as they happen
@@ -31,6 +33,7 @@ enum Command {
 /// Does what the second word says.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
     match args.command {
+        Command::Check(args) => super::check::run(args, ctx),
         Command::Df(args) => df(args, ctx),
         #[cfg(target_os = "linux")]
         Command::Events(args) => super::events::run(args, ctx),

@@ -1,67 +1,66 @@
 //! Leases and garbage collection.
 //!
-//! Blobs are referenced by records that are written after them. Who is between the two (a pull)
-//! holds a [`Lease`], shared; who removes blobs holds the same lock alone, and reads the records only
-//! when it has it. So a blob is removed only if no record names it and nobody is about to write one.
-//! A collector never waits for a long pull: it is told to come back another time.
+//! Blobs are referenced by records that are written after them. Who is between the two (a pull) holds a [`Lease`]:
+//! every blob that it asks for or takes in, it holds until the lease ends ([`crate::sys::lease`]). Who removes blobs has
+//! the leases' lock alone, and reads the records only when it has it. So a blob is removed only if no record names it and
+//! nobody is about to write one, and a removal beside a long pull frees all that this pull does not need.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::{Result, Store, io};
 use crate::oci::Digest;
+use crate::sys::lease::{self, Clearing};
 
-const LEASE_LOCK: &str = "lease.lock";
+/// How long a collector waits for others, who write down a name or collect: that takes moments.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// While this lives, no blob is removed.
+/// While this lives, the blobs that this process asked the store for, or took in, are not removed.
 #[derive(Debug)]
 pub struct Lease {
-    _lock: File,
+    _held: Arc<lease::Lease>,
 }
 
-/// The right to remove blobs, to the exclusion of every lease.
+/// The right to remove blobs.
 #[derive(Debug)]
 pub struct Collection<'a> {
     store: &'a Store,
-    _lock: File,
+    clearing: Clearing,
 }
 
 impl Store {
-    /// Keeps all blobs, those that come later included, from being removed.
+    /// From here on, the blobs that are asked for are kept, whether they are here or come later.
     pub fn lease(&self) -> Result<Lease> {
-        let lock = self.lock_file(LEASE_LOCK)?;
-        lock.lock_shared().map_err(io("lock", &self.root))?;
-        Ok(Lease { _lock: lock })
+        let mut current = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = current.upgrade() {
+            return Ok(Lease { _held: held });
+        }
+        let held = Arc::new(self.leases.take().map_err(|error| io("hold blobs in", &self.root)(error.source))?);
+        *current = Arc::downgrade(&held);
+        Ok(Lease { _held: held })
     }
 
-    /// Begins to collect garbage; `None` while anyone holds a lease.
+    /// Keeps this blob as long as this process has a lease; without one, that is nobody's wish.
+    pub(super) fn hold(&self, digest: &Digest) -> Result<()> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        match held {
+            Some(held) => held.hold([digest.as_str()]).map_err(|error| io("hold a blob in", &self.root)(error.source)),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to collect garbage; `None` while others do, for long.
     pub fn collection(&self) -> Result<Option<Collection<'_>>> {
-        let lock = self.lock_file(LEASE_LOCK)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Collection { store: self, _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(io("lock", &self.root)(source)),
-        }
-    }
-}
-
-impl Collection<'_> {
-    /// Removes all blobs but those in `keep`. The digests removed, and how many bytes that freed.
-    pub fn keep_only(self, keep: &HashSet<Digest>) -> Result<(Vec<Digest>, u64)> {
-        let garbage: Vec<Digest> = self.blobs()?.into_iter().filter(|digest| !keep.contains(digest)).collect();
-        let mut freed = 0;
-        for digest in &garbage {
-            let path = self.store.path_of(digest);
-            freed += self.store.size_of(digest).unwrap_or(0);
-            std::fs::remove_file(&path).map_err(io("remove", &path))?;
-        }
-        Ok((garbage, freed))
+        let clearing = self.leases.clear_up(PATIENCE).map_err(|error| io("clear up", &self.root)(error.source))?;
+        Ok(clearing.map(|clearing| Collection { store: self, clearing }))
     }
 
-    fn blobs(&self) -> Result<Vec<Digest>> {
+    /// The digests of all blobs that are here.
+    pub fn blobs(&self) -> Result<Vec<Digest>> {
         let mut found = Vec::new();
         for algorithm in ["sha256", "sha512"] {
-            let dir = self.store.root.join("blobs").join(algorithm);
+            let dir = self.root.join("blobs").join(algorithm);
             let entries = match std::fs::read_dir(&dir) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 entries => entries.map_err(io("list", &dir))?,
@@ -73,6 +72,27 @@ impl Collection<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+impl Collection<'_> {
+    /// The blobs that are neither in `keep` nor needed by somebody at work.
+    pub fn garbage(&self, keep: &HashSet<Digest>) -> Result<Vec<Digest>> {
+        let needed = |digest: &Digest| keep.contains(digest) || self.clearing.names().contains(digest.as_str());
+        Ok(self.store.blobs()?.into_iter().filter(|digest| !needed(digest)).collect())
+    }
+
+    /// Removes all blobs but those in `keep` and those that are needed by somebody at work. The digests removed, and
+    /// how many bytes that freed.
+    pub fn keep_only(self, keep: &HashSet<Digest>) -> Result<(Vec<Digest>, u64)> {
+        let garbage = self.garbage(keep)?;
+        let mut freed = 0;
+        for digest in &garbage {
+            let path = self.store.path_of(digest);
+            freed += self.store.size_of(digest).unwrap_or(0);
+            std::fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+        Ok((garbage, freed))
     }
 }
 
@@ -104,12 +124,31 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_keeps_collectors_out_and_not_each_other() {
+    fn a_lease_keeps_what_was_asked_for_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (Store::open(dir.path()).unwrap(), Store::open(dir.path()).unwrap());
-        let leases = (one.lease().unwrap(), two.lease().unwrap());
-        assert!(one.collection().unwrap().is_none());
-        drop(leases);
-        assert!(one.collection().unwrap().is_some());
+        let (asked, garbage) = (put(&two, b"asked for"), put(&two, b"garbage"));
+        let lease = one.lease().unwrap();
+        assert!(one.has(&asked) && two.has(&garbage));
+        let new = put(&one.clone(), b"taken in");
+        let collect = || two.collection().unwrap().unwrap().keep_only(&HashSet::new()).unwrap().0;
+        assert_eq!(collect(), [garbage]);
+        assert!(one.has(&asked) && one.has(&new));
+        drop(lease);
+        assert_eq!(collect().len(), 2);
+    }
+
+    #[test]
+    fn leases_of_one_process_end_with_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let blob = put(&store, b"x");
+        let (one, two) = (store.lease().unwrap(), store.lease().unwrap());
+        assert!(store.has(&blob));
+        drop(one);
+        let collect = || store.collection().unwrap().unwrap().keep_only(&HashSet::new()).unwrap().0;
+        assert_eq!(collect(), []);
+        drop(two);
+        assert_eq!(collect(), [blob]);
     }
 }

@@ -64,6 +64,7 @@ impl Store {
     pub fn ingest(&self, descriptor: &Descriptor) -> Result<Ingest> {
         self.swept.call_once(|| self.sweep());
         let digest = descriptor.digest.clone();
+        self.hold(&digest)?;
         let temp = self.temporary(&digest)?;
         let hasher = digest.hasher();
         Ok(Ingest { store: self.clone(), digest, size: descriptor.size, temp, hasher, written: 0 })
@@ -78,7 +79,8 @@ impl Store {
 
     /// The blob of this digest, if it is here.
     pub fn blob(&self, digest: &Digest) -> Option<Blob> {
-        self.size_of(digest).map(|size| Blob { digest: digest.clone(), size })
+        let size = self.has(digest).then(|| self.size_of(digest)).flatten();
+        size.map(|size| Blob { digest: digest.clone(), size })
     }
 
     /// A new file in `ingest/`, locked. The shared lock on the directory keeps a sweeper from
@@ -116,11 +118,6 @@ impl Store {
             .for_each(|path| remove_if_stale(&path));
         self.sweep_partials();
     }
-
-    pub(super) fn lock_file(&self, name: &str) -> Result<File> {
-        let path = self.root.join(name);
-        open_lock(&path).map_err(io("open", &path))
-    }
 }
 
 /// `<pid>.<n>`, which no other call in this process gives.
@@ -141,6 +138,12 @@ fn open_lock(path: &Path) -> io::Result<File> {
 
 fn is_lock(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == INGEST_LOCK)
+}
+
+/// Whether a file in `ingest/` was a killed writer's.
+pub(super) fn is_left_over(path: &Path) -> bool {
+    let unlocked = |file: File| matches!(file.try_lock(), Ok(()));
+    !is_lock(path) && !partial::is_one(path) && File::open(path).is_ok_and(unlocked)
 }
 
 fn remove_if_stale(path: &Path) {
@@ -205,6 +208,7 @@ impl Unnamed {
     /// Makes what was written a blob of the store, durably, under the digest that it has.
     pub fn commit(mut self) -> Result<Blob> {
         let digest = self.hasher.finish();
+        self.store.hold(&digest)?;
         self.temp.file.sync_all().map_err(io("sync", &self.temp.path))?;
         self.temp.place(&self.store.path_of(&digest))?;
         Ok(Blob { digest, size: self.written })

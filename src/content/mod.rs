@@ -12,7 +12,8 @@
 //!   ingest/<digest>.part       what has come of a download, to go on with (`partial`)
 //!   ingest/<digest>.state      how much of it counts; its writer holds a lock on it
 //!   ingest/.lock               shared while a temporary file is made and locked, exclusive while swept
-//!   lease.lock                 shared by who needs that no blob goes away, exclusive to collect garbage
+//!   leases/<pid>.<n>           the digests of blobs that a process at work needs
+//!   lease.lock                 shared while a digest is written into a lease, exclusive to collect garbage
 //! ```
 //!
 //! A blob appears by one step, [`Ingest::commit`]: size and digest are right, the bytes are on the
@@ -25,6 +26,7 @@
 //!
 //! This room knows no images: who collects garbage says what to keep.
 
+mod check;
 mod collect;
 mod ingest;
 mod partial;
@@ -32,10 +34,11 @@ mod partial;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, Weak};
 
 use crate::error::{Failure, Kind};
 use crate::oci::Digest;
+use crate::sys::lease::{self, Leases};
 
 pub use collect::{Collection, Lease};
 pub use ingest::{Blob, Ingest, Unnamed};
@@ -49,6 +52,9 @@ const EMPTY_INDEX: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci
 pub struct Store {
     root: Arc<Path>,
     swept: Arc<Once>,
+    leases: Leases,
+    /// This process's lease, while it has one.
+    held: Arc<Mutex<Weak<lease::Lease>>>,
 }
 
 /// Why bytes could not be stored or read.
@@ -142,7 +148,8 @@ fn io(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error
 impl Store {
     /// Opens the store in `root`, making it if it is not there.
     pub fn open(root: &Path) -> Result<Self> {
-        let store = Self { root: root.into(), swept: Arc::new(Once::new()) };
+        let leases = Leases::new(root.join("leases"), root.join("lease.lock"));
+        let store = Self { root: root.into(), swept: Arc::new(Once::new()), leases, held: Arc::default() };
         // Written last, so that its presence means that all is there.
         if !root.join("oci-layout").exists() {
             store.make()?;
@@ -175,9 +182,10 @@ impl Store {
         self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
     }
 
-    /// Whether the blob is here, which is to say whole and verified.
+    /// Whether the blob is here, which is to say whole and verified. Who has a lease can count on it from then on;
+    /// what could not be held, a collector may take at any moment, and is not had.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.path_of(digest).exists()
+        self.hold(digest).is_ok() && self.path_of(digest).exists()
     }
 
     /// The size of the blob, if it is here.
@@ -187,6 +195,7 @@ impl Store {
 
     /// Opens the blob for reading.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        self.hold(digest)?;
         let path = self.path_of(digest);
         File::open(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Missing { digest: digest.clone() },

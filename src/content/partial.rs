@@ -82,6 +82,7 @@ impl Store {
     pub fn claim(&self, descriptor: &Descriptor) -> Result<Claimed> {
         self.swept.call_once(|| self.sweep());
         let digest = &descriptor.digest;
+        self.hold(digest)?;
         loop {
             if self.has(digest) {
                 return Ok(Claimed::Here);

@@ -110,7 +110,12 @@ impl Download {
     /// machine lost its power: once more, in one piece.
     async fn one(&self, blob: &Descriptor, arrival: &Arrival, events: &UnboundedSender<Event>) -> Result<()> {
         let mut resume = Resume::Allowed;
-        while let Some(partial) = self.claim(blob, events).await? {
+        loop {
+            let Some(partial) = self.claim(blob, events).await? else {
+                // Another process has brought it: who reads it here reads the whole of it.
+                arrival.begins(self.content.open_blob(&blob.digest)?.into(), blob.size);
+                break;
+            };
             let (partial, in_one_piece) = Fetch::new(self, blob, partial, arrival, events, resume)?.run().await?;
             tell(events, Event::Verifying { digest: blob.digest.clone() });
             match blocking(move || partial.commit()).await {

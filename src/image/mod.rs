@@ -19,6 +19,7 @@
 //! layer directories and no containers: who removes an image is told by a caller whether it is in use.
 
 pub mod change;
+mod check;
 mod choose;
 mod download;
 mod error;
@@ -48,6 +49,7 @@ use crate::reference::Reference;
 use crate::state::{Db, ImageRow};
 use crate::trust::Guard;
 
+pub use check::{Audit, Audited, Part};
 pub use choose::{MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES};
 pub use download::PARALLEL_LAYERS;
 pub use error::{Error, Result};

@@ -82,6 +82,12 @@ pub(super) fn image_of(row: &ImageRow) -> Result<Image> {
     })
 }
 
+/// All that a row says.
+pub(super) fn facts_of(row: &ImageRow) -> Result<Facts<'static>> {
+    let Record { indexes, config, .. } = read(row)?;
+    Ok(Facts { reference: None, indexes, config, image: image_of(row)? })
+}
+
 /// What the row of an image without a name is called, before its manifest's digest. No reference begins so.
 const NAMELESS: &str = "@";
 

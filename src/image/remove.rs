@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// The images without a row, and the blobs that nothing needs any more: also when no image went, since
-    /// one image may have been packed in two ways. While a pull is going on, they wait for the next removal.
+    /// one image may have been packed in two ways. What a pull beside this needs stays.
     pub(super) fn deleted(&self, orphans: &[&ImageRow]) -> Result<(Vec<Removed>, u64)> {
         let ids: Vec<Digest> = orphans.iter().filter_map(|row| row.config.parse().ok()).collect();
         let (mut garbage, freed) = self.collect_garbage()?;
@@ -107,7 +107,7 @@ impl Store {
         Ok((ids.into_iter().chain(garbage).map(Removed::Deleted).collect(), freed))
     }
 
-    fn collect_garbage(&self) -> Result<(Vec<Digest>, u64)> {
+    pub(super) fn collect_garbage(&self) -> Result<(Vec<Digest>, u64)> {
         let Some(collection) = self.content.collection()? else { return Ok((Vec::new(), 0)) };
         // Read while nobody can pull: no blob of a row that comes later is missed.
         let mut keep = HashSet::new();

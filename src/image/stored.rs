@@ -40,11 +40,6 @@ impl Ready {
 }
 
 impl Store {
-    /// Removes what no image needs, unless somebody is about to.
-    pub fn collect(&self) -> Result<()> {
-        self.deleted(&[]).map(drop)
-    }
-
     /// All that `name_or_id` means, for these platforms or, with none, for all that are here. An index that is here with
     /// all of its parts comes whole; of any other, the images that are here.
     pub fn roots(&self, name_or_id: &str, platforms: &[Platform]) -> Result<Vec<Root>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::oci::{Digest, Layer, LayerFormat};
+use crate::sys::lease::Lease;
 use crate::sys::lock::FileLock;
 
 /// The identity of a layer on top of others.
@@ -38,6 +39,12 @@ impl LayerId {
         }
     }
 
+    /// The identity of the layer in the directory of this name.
+    pub(super) fn of_file_name(name: &str) -> Option<Self> {
+        let algorithm = if name.len() == 64 { "sha256" } else { "sha512" };
+        format!("{algorithm}:{name}").parse().ok().map(Self)
+    }
+
     /// The name of its directory: hex digits only.
     pub(super) fn file_name(&self) -> &str {
         self.0.hex()
@@ -55,7 +62,16 @@ impl std::fmt::Display for LayerId {
 pub struct Chain {
     pub(super) ids: Vec<LayerId>,
     pub(super) dirs: Vec<PathBuf>,
-    pub(super) _hold: Arc<FileLock>,
+    pub(super) _hold: Arc<Hold>,
+}
+
+/// What keeps a chain's layers from being removed.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// All of them were there: it will not take long.
+    Moment(#[expect(dead_code, reason = "it is held")] FileLock),
+    /// Some were unpacked.
+    Lease(#[expect(dead_code, reason = "it is held")] Lease),
 }
 
 impl Chain {

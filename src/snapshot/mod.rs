@@ -6,12 +6,13 @@
 //! ```text
 //! layers/                     0700: a layer holds set-id programs that no local user may reach
 //!   store.json                how this store is marked, found out once (`store`)
-//!   lock                      shared by who uses layers, exclusive to remove some
+//!   lock                      shared by who uses layers for a moment, exclusive to remove some
+//!   leases/<pid>.<n>          the ids of the layers that a process unpacks, those below them included
 //!   <chain id>/               complete, flushed, never changed again
 //!     diff/                   the layer's own files and marks
 //!     layer.json              its diffID, its parent, entries and bytes
 //!   tmp/<chain id>/           being unpacked; or left by a crash, then nobody holds …
-//!   tmp/<chain id>.lock       … this lock
+//!   tmp/<chain id>.lock       … this lock, and no lease names it
 //! ```
 //!
 //! **Keyed by chain id** (image-spec config.md, "Layer ChainID"), not by diffID: what a layer unpacks to can
@@ -23,6 +24,7 @@
 //! It does not know images' names, nor containers: who removes layers says which to keep.
 
 mod chain;
+mod check;
 mod copy;
 mod decompress;
 mod diff;
@@ -42,6 +44,7 @@ mod view;
 mod tests;
 
 pub use chain::{Chain, LayerId};
+pub use check::{Fault, Leftovers};
 pub use decompress::{MAX_OUTPUT, MAX_RATIO, MAX_WINDOW_LOG, inflate};
 pub use error::{Error, Refusal};
 pub use mark::Marks;

@@ -18,10 +18,11 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::oci::{Digest, ImageConfig, Layer, LayerFormat};
 use crate::sys::dir::Dir;
+use crate::sys::lease::Lease;
 use crate::sys::lock::FileLock;
 use crate::{content, sys};
 
-use super::chain::{Chain, LayerId};
+use super::chain::{Chain, Hold, LayerId};
 use super::decompress::{self, Limits};
 use super::error::Error;
 use super::mark::Marks;
@@ -84,11 +85,18 @@ impl Store {
         for layer in &layers[..first_missing] {
             progress.unpacked(layer, false);
         }
+        if first_missing == layers.len() {
+            return Ok(Chain { ids, dirs, _hold: Arc::new(Hold::Moment(hold)) });
+        }
+        let marks = self.marks()?;
+        let lease = self.lease(ids.iter().map(LayerId::file_name))?;
+        // From here on others may be removed.
+        drop(hold);
         for start in (first_missing..layers.len()).step_by(BATCH) {
             let end = layers.len().min(start + BATCH);
             let batch = Batch {
                 store: self,
-                marks: self.marks()?,
+                marks,
                 open,
                 progress,
                 layers,
@@ -102,7 +110,14 @@ impl Store {
             };
             batch.run()?;
         }
-        Ok(Chain { ids, dirs, _hold: Arc::new(hold) })
+        Ok(Chain { ids, dirs, _hold: Arc::new(Hold::Lease(lease)) })
+    }
+
+    /// Keeps these layers, and what is temporary of them, from being removed.
+    pub(super) fn lease<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Lease, Error> {
+        let leases = self.leases();
+        let held = leases.take().and_then(|lease| lease.hold(names).map(|()| lease));
+        held.map_err(|e| failed("hold layers in", self.root(), e))
     }
 }
 
@@ -297,6 +312,21 @@ impl Claim {
     /// go; if it cannot be removed, the next sweep gets it.
     fn release(self) {
         fs::remove_file(&self.lock_path).ok();
+    }
+}
+
+/// Unpacks one layer into the empty directory `root`, wherever that is.
+pub(super) fn unpack_into(
+    root: Dir,
+    blob: Source,
+    layer: &Layer,
+    marks: Marks,
+    powers: Powers,
+    below: &dyn Fn() -> Result<View, Error>,
+) -> Result<Report, Error> {
+    match layer.format {
+        LayerFormat::Tar(_) => archive(root, blob, layer, marks, powers, below, &|_| {}),
+        LayerFormat::Wasm => wasm(&root, blob, layer, powers),
     }
 }
 

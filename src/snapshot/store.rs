@@ -1,16 +1,18 @@
 //! The directory of layers: how it is marked, where things are, and what is removed.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::sys;
 use crate::sys::dir::Dir;
+use crate::sys::lease::{Clearing, Leases};
 use crate::sys::lock::FileLock;
 use crate::sys::mount::Recipe;
 
@@ -21,6 +23,9 @@ use super::meta::Powers;
 
 /// The version of `store.json` and `layer.json` that this code writes.
 const VERSION: u32 = 1;
+
+/// How long a sweep waits for those who use layers for a moment. Who unpacks some has a lease instead.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The layers of one data root.
 #[derive(Debug)]
@@ -81,20 +86,27 @@ impl Store {
         Ok(*self.marks.get_or_init(|| marks))
     }
 
-    /// Removes the layers that are not among `keep`, and what a crash left half-done. Gives way to who uses
-    /// layers at the moment. `keep` is asked when nobody can begin to use any, so that it misses none.
+    /// Removes the layers that are neither among `keep` nor needed by somebody who unpacks right now, and what a crash
+    /// left half-done. `keep` is asked when nobody can begin to use any, so that it misses none.
     pub fn sweep<E: From<Error>>(&self, keep: impl FnOnce() -> Result<HashSet<LayerId>, E>) -> Result<Swept, E> {
-        let path = self.lock_path();
-        let Some(_lock) = FileLock::try_exclusive(&path).map_err(|e| failed("lock", &path, e))? else {
-            return Ok(Swept { removed: 0, busy: true });
-        };
-        Ok(self.sweep_all_but(&keep()?)?)
+        let Some(clearing) = self.clear_up()? else { return Ok(Swept { removed: 0, busy: true }) };
+        Ok(self.sweep_all_but(&keep()?, &clearing)?)
     }
 
-    fn sweep_all_but(&self, keep: &HashSet<LayerId>) -> Result<Swept, Error> {
-        let kept: HashSet<&OsStr> = keep.iter().map(|id| OsStr::new(id.file_name())).collect();
+    /// The right to remove layers, but those that are held.
+    pub(super) fn clear_up(&self) -> Result<Option<Clearing>, Error> {
+        self.leases().clear_up(PATIENCE).map_err(|e| failed("clear up", &self.root, e))
+    }
+
+    /// Who unpacks layers holds their names here.
+    pub(super) fn leases(&self) -> Leases {
+        Leases::new(self.root.join("leases"), self.lock_path())
+    }
+
+    fn sweep_all_but(&self, keep: &HashSet<LayerId>, clearing: &Clearing) -> Result<Swept, Error> {
+        let mut kept: HashSet<&OsStr> = keep.iter().map(|id| OsStr::new(id.file_name())).collect();
+        kept.extend(clearing.names().iter().map(OsStr::new));
         let root = Dir::open(&self.root).map_err(|e| failed("open", &self.root, e))?;
-        let tmp = self.tmp()?;
         let mut removed = 0;
         for (name, _) in root.entries().map_err(|e| failed("list", &self.root, e))? {
             if is_layer_name(&name) && !kept.contains(&*name) {
@@ -102,14 +114,33 @@ impl Store {
                 removed += 1;
             }
         }
-        // With the exclusive lock nobody unpacks: whatever is temporary is left over.
-        super::copy::clear(&Dir::open(&tmp).map_err(|e| failed("open", &tmp, e))?)
-            .map_err(|e| failed("clear", &tmp, e))?;
+        self.clear_temporary(clearing)?;
         Ok(Swept { removed, busy: false })
     }
 
+    /// Removes what is temporary and belongs to nobody at work.
+    pub(super) fn clear_temporary(&self, clearing: &Clearing) -> Result<(), Error> {
+        let path = self.tmp()?;
+        let tmp = Dir::open(&path).map_err(|e| failed("open", &path, e))?;
+        for name in self.left_over(clearing)? {
+            tmp.remove_tree(&name).map_err(|e| failed("remove", &path.join(&name), e))?;
+        }
+        Ok(())
+    }
+
+    /// What is temporary and belongs to nobody at work.
+    pub(super) fn left_over(&self, clearing: &Clearing) -> Result<Vec<OsString>, Error> {
+        let path = self.tmp()?;
+        let tmp = Dir::open(&path).map_err(|e| failed("open", &path, e))?;
+        let owner = |name: &OsStr| Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let mut names: Vec<OsString> =
+            tmp.entries().map_err(|e| failed("list", &path, e))?.into_iter().map(|(name, _)| name).collect();
+        names.retain(|name| !owner(name).is_some_and(|owner| clearing.names().contains(&owner)));
+        Ok(names)
+    }
+
     /// Moves a layer out of sight at once, so that a crash cannot leave half of it as a layer.
-    fn remove_layer(&self, name: &OsStr) -> Result<(), Error> {
+    pub(super) fn remove_layer(&self, name: &OsStr) -> Result<(), Error> {
         let mut gone = name.to_owned();
         gone.push(".removed");
         let (from, to) = (self.root.join(name), self.tmp()?.join(gone));
@@ -214,7 +245,7 @@ fn mounts(probe: &Path, marks: Marks) -> sys::Result<()> {
     if hidden { Ok(()) } else { sys::named(Err(io::ErrorKind::Unsupported), || "overlay marks".into()) }
 }
 
-fn is_layer_name(name: &OsStr) -> bool {
+pub(super) fn is_layer_name(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     matches!(name.len(), 64 | 128) && name.iter().all(u8::is_ascii_hexdigit)
 }

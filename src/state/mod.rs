@@ -26,6 +26,7 @@
 //! a power cut may undo the last of them. Registering an image is durable against that too, because
 //! hours of download hang on it.
 
+mod check;
 mod compiled;
 mod containers;
 mod fleeting;

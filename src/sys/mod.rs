@@ -20,6 +20,7 @@ pub mod hidden;
 pub mod idmap;
 #[cfg(target_os = "linux")]
 pub mod landlock;
+pub mod lease;
 pub mod lock;
 #[cfg(target_os = "linux")]
 pub mod mount;

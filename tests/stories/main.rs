@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 
 mod archive;
+mod check;
 mod events;
 mod exec;
 mod faults;

@@ -110,6 +110,12 @@ impl Key {
     fn name(&self) -> String {
         hex(&self.0)
     }
+
+    fn of_name(name: &str) -> Option<Self> {
+        let byte = |at: usize| u8::from_str_radix(name.get(2 * at..2 * at + 2)?, 16).ok();
+        let key = std::array::from_fn(|at| byte(at).unwrap_or(0));
+        Some(Self(key)).filter(|key| key.name() == name)
+    }
 }
 
 impl Cache {
@@ -180,6 +186,21 @@ impl Cache {
             }
         }
         names.iter().try_for_each(|name| self.dir.remove(name).map(drop).map_err(failed))
+    }
+
+    /// The names of whole programs that are not what they say.
+    pub(super) fn damaged(&self) -> Result<Vec<String>, Error> {
+        let mut damaged = Vec::new();
+        for name in self.dir.names().map_err(|source| self.failed(source))? {
+            // Other names of entries, and what is being written, are not these.
+            if let Some(key) = Key::of_name(&name)
+                && self.dir.get(&name).map_err(|source| self.failed(source))?.is_some()
+                && self.get(&key)?.is_none()
+            {
+                damaged.push(name);
+            }
+        }
+        Ok(damaged)
     }
 
     fn failed(&self, source: sys::Error) -> Error {

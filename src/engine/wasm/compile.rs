@@ -77,6 +77,11 @@ pub fn discard(cache: &Path, names: &[String]) -> Result<(), Error> {
     if names.is_empty() || !cache.exists() { Ok(()) } else { Cache::open(cache)?.discard(names) }
 }
 
+/// The names of the entries in the cache that are damaged. They would be made again when they are needed.
+pub fn damaged(cache: &Path) -> Result<Vec<String>, Error> {
+    if cache.exists() { Cache::open(cache)?.damaged() } else { Ok(Vec::new()) }
+}
+
 fn module(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let module =
         Module::from_binary(engine, bytes).map_err(|error| Error::Invalid { source: cause_with_names(&error) })?;

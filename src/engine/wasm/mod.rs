@@ -53,7 +53,7 @@ use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
 pub use apart::{COMPILE, stage as compile_stage};
-pub use compile::{compile, compile_here, discard, lookup, recall, remember};
+pub use compile::{compile, compile_here, damaged, discard, lookup, recall, remember};
 pub use describe::{Description, describe};
 pub use identity::Identity;
 pub use net::Names;

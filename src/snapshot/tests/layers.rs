@@ -240,18 +240,27 @@ fn leftovers_of_a_crash_are_in_nobodys_way() {
 }
 
 #[test]
-fn sweeping_keeps_what_is_named_and_gives_way_to_users() {
+fn sweeping_keeps_what_is_named_and_what_is_held() {
     let scene = Scene::new();
     let layers = [t().file("f", "x").end(), t().file("g", "x").end()];
+    let other = scene.run(&[t().file("other", "x").end()]).unwrap();
     let chain = scene.run(&layers).unwrap();
     let keep = HashSet::from([chain.ids()[0].clone()]);
-    assert!(scene.store.sweep(|| Ok::<_, Error>(keep.clone())).unwrap().busy);
-    let dirs = chain.dirs().to_vec();
+    let sweep = || scene.store.sweep(|| Ok::<_, Error>(keep.clone())).unwrap();
+    let (dirs, unneeded) = (chain.dirs().to_vec(), other.dirs().to_vec());
+    drop(other);
+    let swept = sweep();
+    assert_eq!((swept.removed, swept.busy), (1, false), "beside the chain that is held");
+    assert!(dirs[0].is_dir() && dirs[1].is_dir() && !unneeded[0].exists());
     drop(chain);
-    let swept = scene.store.sweep(|| Ok::<_, Error>(keep.clone())).unwrap();
-    assert_eq!((swept.removed, swept.busy), (1, false));
+    assert_eq!(sweep().removed, 1);
     assert!(dirs[0].is_dir() && !dirs[1].exists());
     scene.run(&layers).unwrap();
+    // Who only uses what is there does so for a moment, and is waited for; not for ever.
+    let moment = scene.run(&layers).unwrap();
+    assert!(sweep().busy);
+    drop(moment);
+    assert!(!sweep().busy);
 }
 
 #[test]
