@@ -242,6 +242,16 @@ impl Host {
         Ok((pulled, chain))
     }
 
+    /// The name of each image in the repository of `reference`.
+    pub fn all_tags(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        reference: &Reference,
+        progress: &dyn PullProgress,
+    ) -> Result<Vec<Reference>, Error> {
+        Ok(runtime.block_on(self.images()?.all_tags(self.registry(), reference, progress))?)
+    }
+
     fn fetch_and_unpack(
         &self,
         runtime: &tokio::runtime::Runtime,

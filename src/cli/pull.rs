@@ -13,6 +13,9 @@ use crate::snapshot::Chain;
 /// Pull an image from a registry
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -37,19 +40,68 @@ impl Failure for NoRuntime {
     }
 }
 
+/// A tag, or a digest, where all tags are meant.
+#[derive(Debug, thiserror::Error)]
+#[error("tag can't be used with --all-tags/-a")]
+struct TagAndAll;
+
+impl Failure for TagAndAll {
+    fn kind(&self) -> Kind {
+        Kind::InvalidArgument
+    }
+}
+
 /// Pulls and says what was pulled.
 pub fn run(args: Args, ctx: &Context) -> Outcome {
     let reference: Reference = args.image.parse()?;
+    if args.all_tags {
+        return all_tags(&args, &reference, ctx);
+    }
     if !args.quiet {
         output::print(heading(&args.image))?;
     }
+    let pulled = pull_and_compile(&args, &reference, ctx)?;
+    output::print(&if args.quiet { format!("{reference}\n") } else { closing(&reference, &pulled) })?;
+    Ok(0)
+}
+
+/// Pulls each image of a repository. The first that cannot be had is the last that is asked for.
+fn all_tags(args: &Args, reference: &Reference, ctx: &Context) -> Outcome {
+    if is_tagged(&args.image) {
+        return Err(TagAndAll.into());
+    }
     let progress = view(Stream::Stdout, args.quiet);
-    let (pulled, chain) = pull(ctx, &reference, args.platform.as_ref(), &*progress)?;
+    let all = ctx.host()?.all_tags(&asynchronous()?, reference, &*progress)?;
+    drop(progress);
+    let mut fresh = false;
+    for reference in &all {
+        let pulled = pull_and_compile(args, reference, ctx)?;
+        fresh |= pulled.fresh;
+        if !args.quiet {
+            output::print(&format!("Digest: {}\n", pulled.digest))?;
+        }
+    }
+    if !args.quiet {
+        output::print(&status(fresh, &familiar_name(reference)))?;
+    }
+    output::print(&format!("{}\n", reference.name()))?;
+    Ok(0)
+}
+
+fn pull_and_compile(args: &Args, reference: &Reference, ctx: &Context) -> Result<Pulled, Box<dyn Failure>> {
+    let progress = view(Stream::Stdout, args.quiet);
+    let (pulled, chain) = pull(ctx, reference, args.platform.as_ref(), &*progress)?;
     drop(progress);
     // So that no run has to wait for it.
     compile(ctx, &pulled.image, &chain, args.quiet)?;
-    output::print(&if args.quiet { format!("{reference}\n") } else { closing(&reference, &pulled) })?;
-    Ok(0)
+    Ok(pulled)
+}
+
+/// A repository as people write it.
+fn familiar_name(reference: &Reference) -> String {
+    let familiar = reference.familiar();
+    let tag = reference.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    familiar.strip_suffix(&tag).unwrap_or(&familiar).to_owned()
 }
 
 /// Compiles the program of an image for WebAssembly, so that the first run starts as fast as any.
@@ -186,13 +238,20 @@ pub fn wasm_file(typed: &str) -> Result<Option<Vec<u8>>, Box<dyn Failure>> {
 
 /// What is said before anything is known.
 fn heading(typed: &str) -> &'static str {
-    let last = typed.rsplit('/').next().unwrap_or(typed);
-    if last.contains([':', '@']) { "" } else { "Using default tag: latest\n" }
+    if is_tagged(typed) { "" } else { "Using default tag: latest\n" }
+}
+
+fn is_tagged(typed: &str) -> bool {
+    typed.rsplit('/').next().unwrap_or(typed).contains([':', '@'])
 }
 
 fn closing(reference: &Reference, pulled: &Pulled) -> String {
-    let status = if pulled.fresh { "Downloaded newer image" } else { "Image is up to date" };
-    format!("Digest: {}\nStatus: {status} for {}\n{reference}\n", pulled.digest, reference.familiar())
+    format!("Digest: {}\n{}{reference}\n", pulled.digest, status(pulled.fresh, &reference.familiar()))
+}
+
+fn status(fresh: bool, what: &str) -> String {
+    let status = if fresh { "Downloaded newer image" } else { "Image is up to date" };
+    format!("Status: {status} for {what}\n")
 }
 
 #[cfg(test)]

@@ -67,6 +67,23 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The name of each image in the repository of `reference`.
+    pub async fn all_tags(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Reference>> {
+        let on_retry = |wait, cause: &registry::Error| {
+            progress.event(&Event::Retry { digest: None, wait, cause: cause.to_string() });
+        };
+        let tags = client.tags(reference, &on_retry).await?;
+        // A tag that is none, or would be part of another name, is not taken.
+        tags.iter().map(|tag| Ok(format!("{}:{tag}", reference.name()).parse()?)).collect()
+    }
+}
+
 impl Found {
     /// The image.
     pub fn image(&self) -> &Image {

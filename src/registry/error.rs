@@ -346,6 +346,10 @@ pub(super) enum What {
     Blob {
         digest: Digest,
     },
+    /// The list of a repository's tags.
+    Tags {
+        repository: String,
+    },
     Token,
     Ping,
     /// Repositories that have to do with something.
@@ -411,6 +415,7 @@ impl std::fmt::Display for What {
         match self {
             Self::Manifest { reference } => write!(f, "the request for the manifest of {reference}"),
             Self::Blob { digest } => write!(f, "the request for blob {digest}"),
+            Self::Tags { repository } => write!(f, "the request for the tags of {repository}"),
             Self::Token => f.write_str("the request for a token"),
             Self::Ping => f.write_str("the first request"),
             Self::Search { term } => write!(f, "the search for {term:?}"),

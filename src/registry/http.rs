@@ -98,6 +98,11 @@ impl Repository {
         &self.host
     }
 
+    /// The repository, as people write it.
+    pub(super) fn familiar(&self) -> &str {
+        &self.familiar
+    }
+
     /// The client for short requests.
     pub(super) fn http(&self) -> &reqwest::Client {
         self.host.client()

@@ -32,6 +32,7 @@ mod piece;
 mod referrers;
 mod retry;
 mod search;
+mod tags;
 mod upload;
 
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ pub use keep::Kept;
 pub use mirror::Error as HostsError;
 pub use retry::{Attempts, Patience};
 pub use search::Found as FoundRepository;
+pub use tags::MAX_TAGS;
 pub use upload::{Contents, Delivery, Named, Parcel};
 
 /// Told when a request is to be made again: how long from now, and why.

@@ -100,3 +100,31 @@ fn piped_output_is_plain_lines() {
     let quiet = Wherry::new().call(["pull", "-q", &image]).expect(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), (format!("{image}\n").as_str(), ""));
 }
+
+#[test]
+fn all_tags_of_a_repository() {
+    let image = images::busybox();
+    let registry = &registry::registry().host;
+    let wherry = Wherry::new();
+    let all = format!("{registry}/all-tags");
+    // More than the registry has on a page of its own would need a thousand; three show the order of the words.
+    for tag in ["one", "two", "three"] {
+        let copied = std::process::Command::new("skopeo")
+            .args(["copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"])
+            .args([format!("docker://{image}"), format!("docker://{all}:{tag}")])
+            .status();
+        assert!(copied.unwrap().success());
+    }
+    let said = wherry.ok(["pull", "--all-tags", &all]);
+    for words in ["one: Pulling from all-tags", "two: Pulling from all-tags", "three: Pulling from all-tags"] {
+        assert_eq!(said.matches(words).count(), 1, "{said}");
+    }
+    assert_eq!(said.matches("\nDigest: sha256:").count(), 3, "{said}");
+    assert!(said.ends_with(&format!("Status: Downloaded newer image for {all}\n{all}")), "{said}");
+    assert_eq!(wherry.ok(["images", "-q", &all]).lines().count(), 3);
+    let again = wherry.ok(["pull", "-a", &all]);
+    assert!(again.ends_with(&format!("Status: Image is up to date for {all}\n{all}")), "{again}");
+    assert_eq!(wherry.ok(["pull", "-a", "-q", &all]), all);
+    wherry.call(["pull", "-a", &format!("{all}:one")]).expect(1).complains(&["tag can't be used with --all-tags/-a"]);
+    wherry.call(["pull", "-a", &format!("{registry}/none-such")]).expect(1).complains(&["none-such"]);
+}
