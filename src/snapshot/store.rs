@@ -143,7 +143,10 @@ impl Store {
     pub(super) fn remove_layer(&self, name: &OsStr) -> Result<(), Error> {
         let mut gone = name.to_owned();
         gone.push(".removed");
-        let (from, to) = (self.root.join(name), self.tmp()?.join(gone));
+        let tmp = self.tmp()?;
+        let (from, to) = (self.root.join(name), tmp.join(&gone));
+        // One who was killed before may have left it there.
+        Dir::open(&tmp).and_then(|tmp| tmp.remove_tree(&gone)).map_err(|e| failed("remove", &to, e))?;
         rename(&from, &to)
     }
 

@@ -14,6 +14,7 @@ mod exec;
 mod faults;
 mod images;
 mod isolation;
+mod kill_images;
 mod lifecycle;
 mod login;
 mod made;

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use wherry::bundle::{DEFAULT_CAPABILITIES, Intent, Network, User, seccomp, spec};
 
 use super::support::oci::{path, until_written};
-use super::support::{Oci, eventually};
+use super::support::{Oci, copy_program, eventually};
 
 /// Copies our binary to where only this test would lose it.
 fn own_binary(oci: &Oci) -> PathBuf {
     let binary = oci.work().join("wherry-oci");
-    fs::copy(env!("CARGO_BIN_EXE_wherry"), &binary).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_wherry")), &binary);
     binary
 }
 

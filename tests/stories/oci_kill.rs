@@ -5,25 +5,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::support::oci::path;
+use super::support::random::{Random, points};
 use super::support::{Oci, process};
 
 /// How many commands are killed, unless the variable says another number.
 const KILLS: usize = 100;
-const VARIABLE: &str = "WHERRY_STORY_KILLS";
 
 /// The commands that are killed, each after those that lead up to it.
 const VERBS: [&str; 4] = ["create", "start", "delete", "run"];
-
-/// Numbers without pattern, the same in every run.
-struct Random(u64);
-
-impl Random {
-    /// One below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end.max(1)
-    }
-}
 
 fn words<'a>(verb: &str, bundle: &'a str, id: &'a str) -> Vec<&'a str> {
     match verb {
@@ -57,8 +46,8 @@ fn silent(oci: &Oci, words: &[&str]) -> Command {
 #[test]
 fn killed_at_any_moment_it_leaves_nothing_that_delete_does_not_clear() {
     let oci = Oci::new();
-    let kills = std::env::var(VARIABLE).map_or(KILLS, |text| text.parse().expect("a number of kills"));
-    let mut random = Random(kills as u64);
+    let kills = points(KILLS);
+    let mut random = Random::new(kills as u64);
     // How long each command takes when nobody kills it, in microseconds; the longest seen.
     let mut lengths = VERBS.map(|verb| {
         let id = oci.id("measure");

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::{eventually, process};
+use super::support::{copy_program, eventually, process};
 
 /// Somebody without an account.
 const USER: u32 = 4243;
@@ -21,10 +22,10 @@ impl Ordinary {
     fn new() -> Self {
         let home = tempfile::Builder::new().prefix("wherry-oci-rootless-").tempdir_in("/tmp").unwrap();
         let at = |name: &str| home.path().join(name);
-        fs::copy(env!("CARGO_BIN_EXE_wherry"), at("wherry-oci")).unwrap();
+        copy_program(Path::new(env!("CARGO_BIN_EXE_wherry")), &at("wherry-oci"));
         fs::create_dir_all(at("bundle/rootfs/bin")).unwrap();
         fs::create_dir(at("run")).unwrap();
-        fs::copy("/bin/busybox", at("bundle/rootfs/bin/busybox")).unwrap();
+        copy_program(Path::new("/bin/busybox"), &at("bundle/rootfs/bin/busybox"));
         for applet in ["sh", "id", "cat", "sleep"] {
             symlink("busybox", at("bundle/rootfs/bin").join(applet)).unwrap();
         }

@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, eventually, images, process};
+use crate::support::{PATIENCE, copy_program, eventually, images, process};
 
 /// Somebody without an account, unless a test makes one.
 pub const USER: u32 = 4242;
@@ -30,7 +30,7 @@ impl Ordinary {
         let home = tempfile::Builder::new().prefix("wherry-rootless-").tempdir_in("/tmp").unwrap();
         fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).unwrap();
         chown(home.path(), Some(USER), Some(USER)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_wherry"), home.path().join("wherry")).unwrap();
+        copy_program(Path::new(env!("CARGO_BIN_EXE_wherry")), &home.path().join("wherry"));
         Self { home, before: String::new() }
     }
 

@@ -264,6 +264,17 @@ fn sweeping_keeps_what_is_named_and_what_is_held() {
 }
 
 #[test]
+fn a_removal_that_was_killed_is_in_no_later_ones_way() {
+    let scene = Scene::new();
+    let chain = scene.run(&[t().file("f", "x").end()]).unwrap();
+    let name = chain.dirs()[0].parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    drop(chain);
+    fs::create_dir_all(scene.dir.path().join("layers/tmp").join(name + ".removed/diff")).unwrap();
+    assert_eq!(scene.store.sweep(|| Ok::<_, Error>(HashSet::new())).unwrap().removed, 1);
+    assert_eq!(fs::read_dir(scene.dir.path().join("layers/tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn many_at_once_unpack_each_layer_once() {
     let scene = Scene::new();
     let tars: Vec<Tar> =

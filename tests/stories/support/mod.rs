@@ -5,6 +5,7 @@ pub mod handmade;
 pub mod images;
 pub mod oci;
 pub mod process;
+pub mod random;
 pub mod registry;
 pub mod signed;
 pub mod signing;
@@ -42,4 +43,11 @@ pub fn repository(path: &str) -> PathBuf {
 /// The build's own place for what tests make.
 pub fn scratch() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Copies a program that is to be executed. Another process writes it: ours forks all the time, and a child that has the file
+/// open for writing, for a moment, makes it busy.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cp {from:?} {to:?}");
 }
