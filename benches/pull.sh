@@ -27,8 +27,14 @@ pids=()
 cleanup() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    [ -z "${PEERS:-}" ] || umount -R "$work/peers" 2>/dev/null || true
-    rm -rf "$work"
+    # What daemons still have mounted goes with this mount namespace. Nothing behind a mount may ever be removed: the peers'
+    # root has this system's own /dev in it.
+    [ -z "${PEERS:-}" ] || umount -R -l "$work/peers" 2>/dev/null || true
+    if grep -q " $work/peers" /proc/self/mounts; then
+        echo "$work is left: something is mounted in it" >&2
+    else
+        rm -rf --one-file-system "$work"
+    fi
 }
 trap cleanup EXIT
 

@@ -16,7 +16,7 @@ registry=
 cleanup() {
     umount -l "$work/mnt" 2>/dev/null || true
     [ -z "$registry" ] || kill "$registry" 2>/dev/null || true
-    rm -rf "$work"
+    rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
 
