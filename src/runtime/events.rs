@@ -19,6 +19,10 @@ static FLAGS: [Flag; 2] = [
     switch("stats", None, "show the statistics once"),
 ];
 
+/// How often, and after what time each, the count of kills is looked at after a want of memory.
+const LOOKS: u32 = 200;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// `events`.
 pub const COMMAND: Command =
     Command { flags: &FLAGS, ..Command::new("events", "show what a container uses, and its OOM kills", run) };
@@ -43,10 +47,7 @@ fn print_stats(entry: &Entry, group: &Cgroup) -> Result<(), Error> {
     if let Some(rdt) = &entry.record.rdt {
         data["intel_rdt"] = serde_json::to_value(rdt.stats()?).expect("plain data");
     }
-    say(&format!(
-        "{}\n",
-        json!({"type": "stats", "id": entry.record.id, "data": stats::in_runcs_form(&group.stats()?)})
-    ))
+    say(&format!("{}\n", json!({"type": "stats", "id": entry.record.id, "data": data})))
 }
 
 /// Tells until the container has ended.
@@ -56,8 +57,11 @@ fn follow(entry: &Entry, group: &Cgroup, interval: Duration) -> Result<(), Error
     let watch = group.oom()?;
     let mut kills = watch.as_ref().map_or(Ok(None), OomWatch::kills)?.unwrap_or(0);
     let mut next = Instant::now() + interval;
+    // v1 announces a want of memory before the kill that ends it is counted: the count is looked at for a while.
+    let mut looks = 0;
     loop {
         let left = next.saturating_duration_since(Instant::now());
+        let left = if looks > 0 { left.min(LOOK_AGAIN) } else { left };
         let time = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let mut fds = vec![PollFd::new(&process, PollFlags::IN)];
         fds.extend(watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)));
@@ -67,10 +71,14 @@ fn follow(entry: &Entry, group: &Cgroup, interval: Duration) -> Result<(), Error
         };
         let ended = !fds[0].revents().is_empty();
         if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+            looks = LOOKS;
+        }
+        if looks > 0 || ended {
             let now = watch.as_ref().map_or(Ok(None), OomWatch::kills)?.unwrap_or(kills);
             for _ in kills..now {
                 say(&format!("{}\n", json!({"type": "oom", "id": entry.record.id})))?;
             }
+            looks = if now > kills { 0 } else { looks.saturating_sub(1) };
             kills = now;
         }
         if ended {
