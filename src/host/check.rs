@@ -129,6 +129,8 @@ struct Made {
 struct Examination<'a> {
     host: &'a Host,
     depth: Depth,
+    /// The layers that are held, and so looked at: what came later may go again at any time.
+    here: Vec<LayerId>,
     audits: Vec<Audit>,
     made: Vec<Made>,
     report: Report,
@@ -161,9 +163,10 @@ impl Host {
         }
         // What is looked at stays as long as this goes on.
         let _lease = self.content()?.lease()?;
-        let _hold = self.snapshots()?.hold(&self.snapshots()?.all()?)?;
+        let here = self.snapshots()?.all()?;
+        let _hold = self.snapshots()?.hold(&here)?;
         let (audits, made) = (self.images()?.audit()?, self.made()?);
-        let mut examination = Examination { host: self, depth, audits, made, report, bad: HashSet::new() };
+        let mut examination = Examination { host: self, depth, here, audits, made, report, bad: HashSet::new() };
         examination.run()?;
         Ok((examination.report, examination.audits, examination.made))
     }
@@ -277,10 +280,10 @@ impl Examination<'_> {
             let ids = LayerId::of_chain(audited.image.layers());
             known.extend(ids.into_iter().enumerate().map(|(at, id)| (id, (&audited.image, at))));
         }
-        let here = snapshots.all()?;
+        let here = &self.here;
         let content = self.host.content()?;
         let (depth, bad) = (self.depth, &self.bad);
-        let faults = in_parallel(&here, |id| {
+        let faults = in_parallel(here, |id| {
             let wanted = known.get(id);
             let below =
                 wanted.and_then(|(image, at)| Some(LayerId::of_chain(image.layers()).swap_remove(at.checked_sub(1)?)));
@@ -310,6 +313,10 @@ impl Examination<'_> {
         let snapshots = self.host.snapshots()?;
         for made in &self.made {
             if let Some(id) = made.layers.iter().find(|id| !snapshots.has(id)) {
+                // It may have been removed while we looked, and its layers with it.
+                if !self.host.made()?.iter().any(|still| still.name == made.name && still.layers == made.layers) {
+                    continue;
+                }
                 let problem = format!("its layer {id} is not there");
                 let remedy = "unpack it again from its blob";
                 self.report.damage("container", &made.name, problem, remedy, Cure::Layer(id.clone()));
