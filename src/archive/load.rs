@@ -263,11 +263,7 @@ impl<'a> Members<'a> {
         };
         let bytes = serde_json::to_vec(&manifest).expect("plain data serialises");
         let descriptor = Descriptor::new(MediaType::MANIFEST.into(), Digest::sha256(&bytes), bytes.len() as u64);
-        if !self.content.has(&descriptor.digest) {
-            let mut ingest = self.content.ingest(&descriptor)?;
-            ingest.append(&bytes)?;
-            ingest.commit()?;
-        }
+        self.content.put(&descriptor, &bytes)?;
         Ok(descriptor)
     }
 

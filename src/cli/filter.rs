@@ -1,5 +1,7 @@
 //! `--filter NAME=VALUE`, as the commands that list and prune take it.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Failure, Kind};
 
 /// One filter.
@@ -122,6 +124,47 @@ pub fn pattern<'a>(name: &str, value: &'a str) -> Result<&'a str, Error> {
             Err(Error::Value { name: name.to_owned(), value: value.to_owned(), reason: reason() })
         }
         _ => Ok(value),
+    }
+}
+
+/// What is pruned, and whether it is asked about.
+#[derive(Debug, clap::Args)]
+pub struct Pruning {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only some: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<Filter>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// What the filters of a pruning let through.
+pub struct Choice<'a> {
+    filters: &'a [Filter],
+    until: Option<i64>,
+}
+
+impl<'a> Choice<'a> {
+    /// What can be pruned by.
+    const KNOWN: &'static [&'static str] = &["label", "label!", "until"];
+
+    /// The choice that these filters make.
+    pub fn new(filters: &'a [Filter]) -> Result<Self, Error> {
+        Filter::require(filters, Self::KNOWN)?;
+        let until = filters.iter().find(|filter| filter.name == "until").map(Filter::time).transpose()?;
+        Ok(Self { filters, until })
+    }
+
+    /// Whether a thing with these labels, made then (in nanoseconds since 1970, if it says), is among it.
+    pub fn has(&self, labels: &BTreeMap<String, String>, made: Option<i64>) -> bool {
+        self.filters.iter().all(|filter| match filter.name.as_str() {
+            "label" => filter.label(labels),
+            "label!" => !filter.label(labels),
+            _ => made.is_some_and(|made| self.until.is_none_or(|until| made < until)),
+        })
     }
 }
 

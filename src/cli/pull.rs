@@ -5,7 +5,7 @@ use super::{Context, Outcome, output};
 use crate::engine::wasm;
 use crate::error::{Failure, Kind};
 use crate::host::PullProgress;
-use crate::image::{Image, Pulled};
+use crate::image::{self, Image, Pulled};
 use crate::oci::Platform;
 use crate::reference::Reference;
 use crate::snapshot::Chain;
@@ -160,23 +160,10 @@ pub fn image_for(
     }
     let reference: Reference = typed.parse()?;
     if policy == "never" {
-        return Err(NotHere { name: reference.familiar() }.into());
+        return Err(image::Error::not_found(typed).into());
     }
     let progress = view(Stream::Stderr, quiet);
     Ok(pull(ctx, &reference, platform, &*progress)?.0.image)
-}
-
-/// An image that is not here and may not be fetched.
-#[derive(Debug, thiserror::Error)]
-#[error("No such image: {name}")]
-struct NotHere {
-    name: String,
-}
-
-impl Failure for NotHere {
-    fn kind(&self) -> Kind {
-        Kind::NotFound
-    }
 }
 
 /// A file that was named to be run cannot be.

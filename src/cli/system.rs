@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::filter::Filter;
+use super::filter::{Choice, Pruning};
 use super::template::Format;
 use super::{Context, Outcome, human, image, images, info, output};
 use crate::error::{Failure, Kind};
@@ -182,15 +182,8 @@ fn image_rows(usage: &Usage) -> Vec<Value> {
 
 #[derive(Debug, clap::Args)]
 struct PruneArgs {
-    /// Remove all unused images, not just dangling ones
-    #[arg(short, long)]
-    all: bool,
-    /// Only some: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
-    #[arg(long, value_name = "NAME=VALUE")]
-    filter: Vec<Filter>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    common: Pruning,
     /// Prune anonymous volumes, of which there are none here yet
     #[arg(long)]
     volumes: bool,
@@ -209,38 +202,34 @@ impl Failure for UntilOfVolumes {
 
 fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
     // Before the first thing is removed.
-    Filter::require(&args.filter, image::FILTERS)?;
+    let Pruning { all, filter, force } = args.common;
+    let choice = Choice::new(&filter)?;
     if args.volumes {
-        if args.filter.iter().any(|filter| filter.name == "until") {
+        if filter.iter().any(|filter| filter.name == "until") {
             return Err(UntilOfVolumes.into());
         }
         eprintln!("wherry: there are no volumes here yet, and so none that --volumes could remove");
     }
     let images =
-        if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
+        if all { "all images without at least one container associated to them" } else { "all dangling images" };
     let warning = format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n");
-    if !args.force && !output::confirmed(&warning)? {
+    if !force && !output::confirmed(&warning)? {
         return Ok(0);
     }
-    let freed = prune_containers(&args.filter, ctx)? + image::prune_images(args.all, &args.filter, ctx)?;
+    let freed = prune_containers(&choice, ctx)? + image::prune_images(all, &filter, ctx)?;
     output::print(&format!("Total reclaimed space: {}\n", human::exact_size(freed)))?;
     Ok(0)
 }
 
 /// Removes the containers that do not run, and prints their ids. The bytes that were freed.
 #[cfg(target_os = "linux")]
-fn prune_containers(filters: &[Filter], ctx: &Context) -> Result<u64, Box<dyn Failure>> {
+fn prune_containers(choice: &Choice, ctx: &Context) -> Result<u64, Box<dyn Failure>> {
     use crate::container::Status;
-    let until = filters.iter().find(|filter| filter.name == "until").map(Filter::time).transpose()?;
     let (mut freed, mut ids) = (0, String::new());
     for container in ctx.host()?.containers()?.list()? {
-        let labels = &container.record.config.labels;
-        let fits = |filter: &Filter| match filter.name.as_str() {
-            "label" => filter.label(labels),
-            "label!" => !filter.label(labels),
-            _ => until.is_none_or(|until| container.record.created.as_nanosecond() < i128::from(until)),
-        };
-        if matches!(container.status, Status::Running { .. }) || !filters.iter().all(fits) {
+        let made = i64::try_from(container.record.created.as_nanosecond()).ok();
+        let chosen = choice.has(&container.record.config.labels, made);
+        if matches!(container.status, Status::Running { .. }) || !chosen {
             continue;
         }
         let size = container.written();
@@ -256,6 +245,6 @@ fn prune_containers(filters: &[Filter], ctx: &Context) -> Result<u64, Box<dyn Fa
 
 /// There are none.
 #[cfg(not(target_os = "linux"))]
-fn prune_containers(_: &[Filter], _: &Context) -> Result<u64, Box<dyn Failure>> {
+fn prune_containers(_: &Choice, _: &Context) -> Result<u64, Box<dyn Failure>> {
     Ok(0)
 }

@@ -70,6 +70,16 @@ impl Store {
         Ok(Ingest { store: self.clone(), digest, size: descriptor.size, temp, hasher, written: 0 })
     }
 
+    /// Takes in bytes that are whole in memory, unless they are here.
+    pub fn put(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        if !self.has(&descriptor.digest) {
+            let mut ingest = self.ingest(descriptor)?;
+            bytes.chunks(1 << 20).try_for_each(|chunk| ingest.append(chunk))?;
+            ingest.commit()?;
+        }
+        Ok(())
+    }
+
     /// Begins to take in bytes that nobody has announced.
     pub fn ingest_unnamed(&self) -> Result<Unnamed> {
         self.swept.call_once(|| self.sweep());

@@ -10,11 +10,7 @@ impl Store {
     pub fn of_wasm(&self, bytes: &[u8]) -> Result<Image> {
         let digest = Digest::sha256(bytes);
         let blob = Descriptor::new(MediaType::WASM.into(), digest.clone(), bytes.len() as u64);
-        if !self.content.has(&digest) {
-            let mut ingest = self.content.ingest(&blob)?;
-            bytes.chunks(1 << 20).try_for_each(|chunk| ingest.append(chunk))?;
-            ingest.commit()?;
-        }
+        self.content.put(&blob, bytes)?;
         Ok(Image {
             names: Vec::new(),
             id: digest.clone(),

@@ -199,7 +199,7 @@ impl Pull<'_> {
             None => self.fetch(self.reference).await?,
         };
         while indexes.len() <= MAX_INDEX_DEPTH {
-            self.keep(&document.descriptor, &document.bytes)?;
+            self.store.content.put(&document.descriptor, &document.bytes)?;
             match self.parse(&document.descriptor, &document.bytes)? {
                 Document::Manifest(manifest) => {
                     return Ok(Resolved { indexes, platform, descriptor: document.descriptor, manifest });
@@ -273,15 +273,6 @@ impl Pull<'_> {
             digest: descriptor.digest.clone(),
             source,
         })
-    }
-
-    fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
-        if !self.store.content.has(&descriptor.digest) {
-            let mut ingest = self.store.content.ingest(descriptor)?;
-            ingest.append(bytes)?;
-            ingest.commit()?;
-        }
-        Ok(())
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {

@@ -170,11 +170,7 @@ impl Store {
     /// Keeps bytes of our own in the content store.
     pub(super) fn keep(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
         let descriptor = Descriptor::new(media_type.into(), Digest::sha256(bytes), bytes.len() as u64);
-        if !self.content.has(&descriptor.digest) {
-            let mut ingest = self.content.ingest(&descriptor)?;
-            bytes.chunks(1 << 20).try_for_each(|chunk| ingest.append(chunk))?;
-            ingest.commit()?;
-        }
+        self.content.put(&descriptor, bytes)?;
         Ok(descriptor)
     }
 }

@@ -1,24 +1,12 @@
 //! `wherry save` and `load`: archives that other tools read and write too, and those that are refused.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Wherry, handmade, images};
-
-/// Runs a program of the system, which must succeed; what it says.
-fn tool(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {}{text}", String::from_utf8_lossy(&output.stderr));
-    text.trim_end().to_owned()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::support::oci::path;
+use crate::support::{Wherry, handmade, images, tool};
 
 fn manifest_of(wherry: &Wherry, image: &str) -> String {
     wherry.ok(["image", "inspect", "-f", "{{.Descriptor.digest}}", image])

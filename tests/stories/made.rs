@@ -1,29 +1,18 @@
 //! `wherry export`, `import` and `commit`: images made of containers and of archives, and what other tools say of them.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Wherry, images};
+use crate::support::oci::path;
+use crate::support::{Wherry, images, tool};
 
 /// Changes of every kind.
 const CHANGES: &str = "rm /data/keep; echo new > /data/changed; rm -r /opaque; mkdir /opaque; echo only > /opaque/only; \
     mkdir -p /made/deep; echo x > /made/deep/file; ln /made/deep/file /made/link; ln -s /bin/sh /made/symlink; \
     mkfifo /made/pipe; chmod 4755 /made/deep/file; chown 1000:50 /made/deep; touch -d '2001-02-03 04:05:06' /made/deep/file; \
     name=$(printf '%0120d' 7); echo long > /made/$name; echo done";
-
-fn tool(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {}{text}", String::from_utf8_lossy(&output.stderr));
-    text.trim_end().to_owned()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// What a program in a container sees of the whole tree.
 const TREE: &str = "cd /; find bin data etc home made opaque tmp usr -exec stat -c '%n %F %a %u:%g %s' {} + | \

@@ -2,7 +2,7 @@
 
 pub mod inspect;
 
-use super::filter::Filter;
+use super::filter::{Choice, Filter, Pruning};
 use super::images::users;
 use super::{Context, Outcome, history, human, images, import, load, output, pull, push, rmi, save, tag};
 use crate::error::Failure;
@@ -29,7 +29,7 @@ enum Command {
     #[command(visible_alias = "list")]
     Ls(images::Args),
     /// Remove unused images
-    Prune(PruneArgs),
+    Prune(Pruning),
     /// Download an image from a registry
     Pull(pull::Args),
     /// Upload an image or a WebAssembly program to a registry
@@ -60,23 +60,7 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     }
 }
 
-/// What images can be left out by.
-pub const FILTERS: &[&str] = &["label", "label!", "until"];
-
-#[derive(Debug, clap::Args)]
-struct PruneArgs {
-    /// Remove all unused images, not just dangling ones
-    #[arg(short, long)]
-    all: bool,
-    /// Only some: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
-    #[arg(long, value_name = "NAME=VALUE")]
-    filter: Vec<Filter>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
-}
-
-fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
+fn prune(args: Pruning, ctx: &Context) -> Outcome {
     let what = if args.all { "images without at least one container associated to them" } else { "dangling images" };
     if !args.force && !output::confirmed(&format!("WARNING! This will remove all {what}."))? {
         return Ok(0);
@@ -89,19 +73,10 @@ fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
 /// Removes images that no container is made of, all of them or those without a tag, and prints what was removed. The
 /// bytes that were freed.
 pub fn prune_images(all: bool, filters: &[Filter], ctx: &Context) -> Result<u64, Box<dyn Failure>> {
-    Filter::require(filters, FILTERS)?;
-    let until = filters.iter().find(|filter| filter.name == "until").map(Filter::time).transpose()?;
-    let in_use = users(ctx)?;
+    let (choice, in_use) = (Choice::new(filters)?, users(ctx)?);
     let chosen = |image: &Image| {
-        let labels = &image.config().config.labels;
-        let old =
-            || images::created(image).is_some_and(|at| until.is_none_or(|t| at.saturating_mul(1_000_000_000) < t));
-        let fits = |filter: &Filter| match filter.name.as_str() {
-            "label" => filter.label(labels),
-            "label!" => !filter.label(labels),
-            _ => old(),
-        };
-        (all || image.is_dangling()) && in_use(image).is_none() && filters.iter().all(fits)
+        let made = images::created(image).map(|at| at.saturating_mul(1_000_000_000));
+        (all || image.is_dangling()) && in_use(image).is_none() && choice.has(&image.config().config.labels, made)
     };
     let host = ctx.host()?;
     let (ids, before) = (rmi::ids(host)?, host.layer_bytes()?);

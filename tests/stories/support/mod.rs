@@ -51,3 +51,12 @@ pub fn copy_program(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg(from).arg(to).status().unwrap();
     assert!(status.success(), "cp {from:?} {to:?}");
 }
+
+/// Runs a program of the system, which must succeed; what it says.
+pub fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {}{text}", String::from_utf8_lossy(&output.stderr));
+    text.trim_end().to_owned()
+}
