@@ -20,9 +20,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use sigstore_verify::trust_root::TrustedRoot;
+use sigstore_verify::types::bundle::VerificationMaterialContent;
 use sigstore_verify::types::{Artifact, Bundle, Sha256Hash, SignatureContent};
 use sigstore_verify::{PublicKeyVerificationPolicy, SubjectAltName, VerificationPolicy, VerificationResult, Verifier};
 
+use super::certificate::{self, Authority};
 use super::crypto::{self, Key};
 use super::error::{Error, Result};
 use super::policy::{Keyless, Material, Roots};
@@ -46,40 +48,52 @@ pub(super) const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Roots of trust, ready to verify with.
 pub(super) struct Trust {
-    verifier: Verifier,
+    /// One for each authority of a policy, since each allows something else; otherwise one.
+    anchors: Vec<Anchor>,
+    /// Certificates of the policy itself: they are no way to themselves.
+    known: Vec<Vec<u8>>,
     /// Whether the roots have logs of certificates, in one of which a certificate must be.
     certificates_logged: bool,
+}
+
+struct Anchor {
+    verifier: Verifier,
+    /// The most authorities of the signature's own between this and a signer.
+    below: Option<usize>,
 }
 
 impl Trust {
     /// Logs alone, for signatures by keys.
     pub fn of_logs(logs: &[Key]) -> Result<Self> {
-        Self::new("the keys of the logs", &root(logs, &[]).to_string())
+        Self::whole(&root(logs, None).to_string()).map_err(|reason| unusable("the keys of the logs", reason))
     }
 
     /// The roots that a policy names for signers without keys.
     pub fn of_roots(roots: &Roots, logs: &[Key]) -> Result<Self> {
         let (Roots::Authorities(material) | Roots::TrustedRoot(material)) = roots;
-        let (what, bytes) = (material.to_string(), material.bytes()?);
-        let unusable = |reason: String| Error::Roots { what: what.clone(), reason };
-        match roots {
-            Roots::Authorities(_) => {
-                let authorities = certificates(&bytes).map_err(unusable)?;
-                Self::new(&what, &root(logs, &authorities).to_string())
-            }
-            Roots::TrustedRoot(_) => {
-                let text = String::from_utf8(bytes).map_err(|error| unusable(error.to_string()))?;
-                Self::new(&what, &text)
-            }
-        }
+        let bytes = material.bytes()?;
+        let read = match roots {
+            Roots::Authorities(_) => certificates(&bytes).and_then(|known| Self::of_authorities(known, logs)),
+            Roots::TrustedRoot(_) => String::from_utf8(bytes).map_err(|e| e.to_string()).and_then(|r| Self::whole(&r)),
+        };
+        read.map_err(|reason| unusable(&material.to_string(), reason))
     }
 
-    fn new(what: &str, json: &str) -> Result<Self> {
-        crypto::install();
-        let unusable = |reason: String| Error::Roots { what: what.to_owned(), reason };
-        let root = TrustedRoot::from_json(json).map_err(|error| unusable(error.to_string()))?;
-        let verifier = Verifier::new(&root).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { verifier, certificates_logged: !root.ctlogs.is_empty() })
+    fn of_authorities(known: Vec<Vec<u8>>, logs: &[Key]) -> Said<Self> {
+        let anchor = |der: &Vec<u8>| {
+            let authority = Authority::read(der)?;
+            let (verifier, _) = verifier(&root(logs, Some((der, &authority))).to_string())?;
+            Ok(Anchor { verifier, below: authority.below })
+        };
+        let anchors = known.iter().map(anchor).collect::<Said<_>>()?;
+        Ok(Self { anchors, known, certificates_logged: false })
+    }
+
+    /// A trusted root, which names each authority that there is: others between them and a signer do not count.
+    fn whole(json: &str) -> Said<Self> {
+        let (verifier, root) = verifier(json)?;
+        let anchors = vec![Anchor { verifier, below: Some(0) }];
+        Ok(Self { anchors, known: authorities(&root), certificates_logged: !root.ctlogs.is_empty() })
     }
 
     /// That a key's signature of a payload is in a log.
@@ -93,7 +107,8 @@ impl Trust {
         let material = json!({"publicKey": {"hint": ""}});
         let bundle = bundle(material, payload, annotations, signature)?;
         let policy = PublicKeyVerificationPolicy::new(key.der.clone());
-        let verified = crypto::with_message(payload, || self.verifier.verify(payload, &bundle, &policy));
+        let Anchor { verifier, .. } = self.anchors.first().ok_or("there is no log")?;
+        let verified = crypto::with_message(payload, || verifier.verify(payload, &bundle, &policy));
         match verified.map_err(|error| crate::error::chain(&error))? {
             result if result.tlog_verified() && result.integrated_time().is_some() => Ok(()),
             _ => Err("it is in no log".to_owned()),
@@ -109,26 +124,63 @@ impl Trust {
         signature: &[u8],
     ) -> Said<String> {
         let leaf = annotations.get(CERTIFICATE).ok_or("it has no certificate")?;
+        let leaf = certificates(leaf.as_bytes())?;
+        if leaf.len() > 1 {
+            return Err("it has more than one certificate of a signer".to_owned());
+        }
         let chain = annotations.get(CHAIN).map(|chain| certificates(chain.as_bytes())).transpose()?;
-        let all = [certificates(leaf.as_bytes())?, chain.unwrap_or_default()].concat();
+        let all = [leaf, chain.unwrap_or_default()].concat();
         let all: Vec<Value> = all.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)})).collect();
         let material = json!({"x509CertificateChain": {"certificates": all}});
         let bundle = bundle(material, payload, annotations, signature)?;
-        self.identified(who, payload.into(), payload, &bundle)
+        self.identified(who, payload.into(), payload, bundle)
     }
 
-    fn identified(&self, who: &Keyless, artifact: Artifact<'_>, message: &[u8], bundle: &Bundle) -> Said<String> {
+    fn identified(&self, who: &Keyless, artifact: Artifact<'_>, message: &[u8], mut bundle: Bundle) -> Said<String> {
+        let between = self.prune(&mut bundle)?;
+        let leaf = bundle.signing_certificate().ok_or("it has no certificate")?;
+        certificate::require_one_issuer(leaf.as_bytes())?;
         let policy = VerificationPolicy::any_identity().require_issuer(&who.issuer);
         let policy = if self.certificates_logged { policy } else { policy.skip_sct() };
-        let verified = crypto::with_message(message, || self.verifier.verify(artifact, bundle, &policy));
-        let result = verified.map_err(|error| crate::error::chain(&error))?;
-        admitted(who, &result)
+        let mut reason = "there is no authority".to_owned();
+        for Anchor { verifier, below } in &self.anchors {
+            if below.is_some_and(|below| between > below) {
+                reason = format!("its certificate has {between} authorities above it that are not the policy's");
+                continue;
+            }
+            match crypto::with_message(message, || verifier.verify(artifact.clone(), &bundle, &policy)) {
+                Ok(result) => return admitted(who, &result),
+                Err(error) => reason = crate::error::chain(&error),
+            }
+        }
+        Err(reason)
+    }
+
+    /// Removes what is no way from a signer to the roots from the chain in a bundle. How many are left between them.
+    fn prune(&self, bundle: &mut Bundle) -> Said<usize> {
+        let VerificationMaterialContent::X509CertificateChain { certificates } =
+            &mut bundle.verification_material.content
+        else {
+            return Ok(0);
+        };
+        if certificates.len() > MAX_CHAIN + 1 {
+            return Err(format!("there are more than {MAX_CHAIN} certificates above the signer's"));
+        }
+        let mut seen: Vec<Vec<u8>> = self.known.clone();
+        let mut is_leaf = true;
+        certificates.retain(|certificate| {
+            let der = certificate.raw_bytes.as_bytes();
+            let leads_on = !certificate::is_self_issued(der) && !seen.iter().any(|seen| seen == der);
+            seen.push(der.to_vec());
+            std::mem::take(&mut is_leaf) || leads_on
+        });
+        Ok(certificates.len().saturating_sub(1))
     }
 
     /// Who signed the image of this digest in a bundle, and as what.
     pub fn bundled(&self, who: &Keyless, bytes: &[u8], image: &crate::oci::Digest) -> Said<(String, Option<String>)> {
         let (bundle, name) = statement(bytes, image)?;
-        let signer = self.identified(who, hash(image)?.into(), &[], &bundle)?;
+        let signer = self.identified(who, hash(image)?.into(), &[], bundle)?;
         Ok((signer, name))
     }
 
@@ -150,9 +202,10 @@ impl Trust {
             let key = keys.iter().find(|key| key.signed(&signed, signature)).ok_or(reason)?;
             return Ok((key, name));
         }
+        let Anchor { verifier, .. } = self.anchors.first().ok_or("there is no log")?;
         for key in keys {
             let policy = PublicKeyVerificationPolicy::new(key.der.clone());
-            match self.verifier.verify(hash(image)?, &bundle, &policy) {
+            match verifier.verify(hash(image)?, &bundle, &policy) {
                 Ok(result) if !result.tlog_verified() => reason = "it is in no log".to_owned(),
                 Ok(_) => return Ok((key, name)),
                 Err(error) => reason = crate::error::chain(&error),
@@ -285,8 +338,24 @@ fn hash(image: &crate::oci::Digest) -> Said<Sha256Hash> {
     }
 }
 
-/// Sigstore's `trusted_root.json` of logs and authorities whose keys and certificates are at hand.
-fn root(logs: &[Key], authorities: &[Vec<u8>]) -> Value {
+fn unusable(what: &str, reason: String) -> Error {
+    Error::Roots { what: what.to_owned(), reason }
+}
+
+fn verifier(json: &str) -> Said<(Verifier, TrustedRoot)> {
+    crypto::install();
+    let root = TrustedRoot::from_json(json).map_err(|error| error.to_string())?;
+    Ok((Verifier::new(&root).map_err(|error| error.to_string())?, root))
+}
+
+/// The certificates of all authorities of a trusted root.
+fn authorities(root: &TrustedRoot) -> Vec<Vec<u8>> {
+    let chains = root.certificate_authorities.iter().flat_map(|authority| &authority.cert_chain.certificates);
+    chains.map(|certificate| certificate.raw_bytes.as_bytes().to_vec()).collect()
+}
+
+/// Sigstore's `trusted_root.json` of logs and an authority whose keys and certificate are at hand.
+fn root(logs: &[Key], authority: Option<(&Vec<u8>, &Authority)>) -> Value {
     let logs: Vec<Value> = logs
         .iter()
         .map(|key| {
@@ -298,11 +367,13 @@ fn root(logs: &[Key], authorities: &[Vec<u8>]) -> Value {
             })
         })
         .collect();
-    let authority =
-        |der: &Vec<u8>| json!({"uri": "", "certChain": {"certificates": [{"rawBytes": STANDARD.encode(der)}]}});
+    let written = |(der, Authority { valid: [start, end], .. }): (&Vec<u8>, &Authority)| {
+        let chain = json!({"certificates": [{"rawBytes": STANDARD.encode(der)}]});
+        json!({"uri": "", "certChain": chain, "validFor": {"start": start, "end": end}})
+    };
     json!({
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": logs,
-        "certificateAuthorities": authorities.iter().map(authority).collect::<Vec<_>>(),
+        "certificateAuthorities": authority.map(written).into_iter().collect::<Vec<_>>(),
     })
 }
 

@@ -13,6 +13,7 @@
 //!
 //! What it does not do: it signs nothing, and it says nothing about images that are here already.
 
+mod certificate;
 mod change;
 mod check;
 mod crypto;

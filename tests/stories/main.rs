@@ -46,6 +46,7 @@ mod stats;
 mod support;
 mod survive;
 mod trust;
+mod trust_keyless;
 mod wasm;
 mod wasm_direct;
 // The attempts are system calls of x86_64, by number.

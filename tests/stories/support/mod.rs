@@ -9,6 +9,7 @@ pub mod random;
 pub mod registry;
 pub mod signed;
 pub mod signing;
+pub mod sigstore;
 pub mod standin;
 mod wherry;
 
