@@ -1,7 +1,11 @@
-//! Where things are. Only the doors and `host` read this; no other room looks at the environment.
+//! Where things are, and what the admin set. Only the doors and `host` read this; no other room looks at the environment.
+
+mod file;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use file::{Age, Collection, Error, Level, Preferences};
 
 /// The directories of one data root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +17,9 @@ pub struct Settings {
     /// Where `config.json` with the registries' credentials is.
     pub docker_config: Option<PathBuf>,
     /// Where the signature policy is.
-    pub policy: PolicyPlace,
+    pub policy: Place,
+    /// Where the configuration file is.
+    pub preferences: Place,
     /// Where credential helpers are looked for.
     pub search_path: OsString,
     /// Where the mirrors and certificates of registries are described, a directory for each registry.
@@ -23,9 +29,9 @@ pub struct Settings {
 /// Our own, then containerd's and Docker's.
 const CERTIFICATES: [&str; 3] = ["/etc/wherry/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
 
-/// Where the signature policy is.
+/// Where a file is that there may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicyPlace {
+pub enum Place {
     /// At this path, as somebody said; it must be there.
     Named(PathBuf),
     /// At the first of these where there is one, if any.
@@ -62,12 +68,16 @@ impl Settings {
         };
         let own = (!from.privileged).then(own);
         let folders = own.into_iter().flatten().chain(of_system);
-        let policy = variable("WHERRY_POLICY").map(|path| PolicyPlace::Named(absolute(path)));
+        let policy = variable("WHERRY_POLICY").map(|path| Place::Named(absolute(path)));
         let policy =
-            policy.unwrap_or_else(|| PolicyPlace::Standard(folders.map(|f| absolute(f.join("policy.json"))).collect()));
+            policy.unwrap_or_else(|| Place::Standard(folders.map(|f| absolute(f.join("policy.json"))).collect()));
+        let named = variable("WHERRY_CONFIG").map(|path| Place::Named(absolute(path)));
+        let config = || variable("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config"));
+        let own = (!from.privileged).then(|| config().join("wherry/wherry.toml"));
+        let places = own.into_iter().chain([PathBuf::from("/etc/wherry/wherry.toml")]).map(absolute);
+        let preferences = named.unwrap_or_else(|| Place::Standard(places.collect()));
         let docker_config = variable("DOCKER_CONFIG").or_else(|| Some(home().join(".docker")));
-        let config = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config")).join("wherry/certs.d");
-        let own = (!from.privileged).then_some(config);
+        let own = (!from.privileged).then(|| config().join("wherry/certs.d"));
         let standard = || own.into_iter().chain(CERTIFICATES.map(PathBuf::from)).collect();
         let given = (from.variable)("WHERRY_CERTS_D").filter(|v| !v.is_empty());
         let certificates = given.map_or_else(standard, |given| std::env::split_paths(&given).collect());
@@ -76,6 +86,7 @@ impl Settings {
             run,
             docker_config,
             policy,
+            preferences,
             search_path: (from.variable)("PATH").unwrap_or_default(),
             certificates,
         }

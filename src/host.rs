@@ -2,6 +2,7 @@
 //! command pays for nothing that it does not use.
 
 pub mod check;
+pub mod gc;
 pub mod make;
 pub mod usage;
 
@@ -9,7 +10,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::config::{PolicyPlace, Settings};
+use crate::config::{self, Place, Preferences, Settings};
 #[cfg(target_os = "linux")]
 use crate::container;
 use crate::engine::wasm;
@@ -25,6 +26,7 @@ use crate::{content, image, registry, snapshot, state, sys, trust};
 pub struct Host {
     settings: Settings,
     rootless: bool,
+    preferences: OnceCell<Preferences>,
     #[cfg(target_os = "linux")]
     ids: Option<sys::user::Ids>,
     db: OnceCell<Db>,
@@ -50,6 +52,10 @@ pub enum Error {
     #[error("cannot create {path:?}")]
     Directory { path: std::path::PathBuf, source: std::io::Error },
     #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("cannot find out how full the disk is")]
+    Disk { source: sys::Error },
+    #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
     Content(#[from] content::Error),
@@ -71,6 +77,8 @@ impl Failure for Error {
         match self {
             Self::UserNamespace { source } => source.kind(),
             Self::Directory { source, .. } => Kind::of_io(source),
+            Self::Config(source) => source.kind(),
+            Self::Disk { source } => source.kind(),
             Self::State(source) => source.kind(),
             Self::Content(source) => source.kind(),
             Self::Snapshot(source) => source.kind(),
@@ -97,7 +105,7 @@ impl Failure for Error {
             Self::Code(source) => source.hint(),
             #[cfg(target_os = "linux")]
             Self::Container(source) => source.hint(),
-            Self::Directory { .. } => None,
+            Self::Directory { .. } | Self::Config(_) | Self::Disk { .. } => None,
         }
     }
 }
@@ -116,6 +124,7 @@ impl Host {
         Ok(Self {
             settings,
             rootless: !privileged,
+            preferences: OnceCell::new(),
             #[cfg(target_os = "linux")]
             ids: ids.map_err(|source| Error::UserNamespace { source })?,
             db: OnceCell::new(),
@@ -131,6 +140,11 @@ impl Host {
     /// Where everything is.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What the admin set, which is read when it is first needed.
+    pub fn preferences(&self) -> Result<&Preferences, Error> {
+        once(&self.preferences, || Ok(Preferences::read(&self.settings.preferences)?))
     }
 
     /// Whether an ordinary user asks.
@@ -157,8 +171,8 @@ impl Host {
     /// The keeper of the signature policy.
     pub fn guard(&self) -> trust::Guard {
         match &self.settings.policy {
-            PolicyPlace::Named(path) => trust::Guard::named(path.clone()),
-            PolicyPlace::Standard(places) => trust::Guard::standard(places.clone()),
+            Place::Named(path) => trust::Guard::named(path.clone()),
+            Place::Standard(places) => trust::Guard::standard(places.clone()),
         }
     }
 
@@ -235,6 +249,8 @@ impl Host {
         platform: Option<&Platform>,
         progress: &dyn PullProgress,
     ) -> Result<(image::Pulled, snapshot::Chain), Error> {
+        // Whether it can be understood is known before anything is fetched.
+        self.preferences()?;
         let found = runtime.block_on(self.images()?.find(self.registry(), reference, platform, progress))?;
         let chain = self.fetch_and_unpack(runtime, &found, progress)?;
         let pulled = found.register()?;

@@ -8,6 +8,7 @@
 mod check;
 mod completion;
 mod filter;
+mod gc;
 mod grants;
 mod history;
 mod human;

@@ -1,7 +1,7 @@
 //! `wherry pull`: fetch an image from a registry.
 
 use super::progress::{Stream, view};
-use super::{Context, Outcome, output};
+use super::{Context, Outcome, gc, output};
 use crate::engine::wasm;
 use crate::error::{Failure, Kind};
 use crate::host::PullProgress;
@@ -94,6 +94,8 @@ fn pull_and_compile(args: &Args, reference: &Reference, ctx: &Context) -> Result
     drop(progress);
     // So that no run has to wait for it.
     compile(ctx, &pulled.image, &chain, args.quiet)?;
+    drop(chain);
+    gc::after_pull(ctx, &pulled.image)?;
     Ok(pulled)
 }
 
@@ -163,7 +165,10 @@ pub fn image_for(
         return Err(image::Error::not_found(typed).into());
     }
     let progress = view(Stream::Stderr, quiet);
-    Ok(pull(ctx, &reference, platform, &*progress)?.0.image)
+    let (pulled, chain) = pull(ctx, &reference, platform, &*progress)?;
+    drop((progress, chain));
+    gc::after_pull(ctx, &pulled.image)?;
+    Ok(pulled.image)
 }
 
 /// A file that was named to be run cannot be.

@@ -24,6 +24,8 @@ enum Command {
     /// Get events as they happen
     #[cfg(target_os = "linux")]
     Events(super::events::Args),
+    /// Remove images that nobody uses, as the configuration says
+    Gc(super::gc::Args),
     /// Display system-wide information
     Info(info::Args),
     /// Remove unused data
@@ -37,6 +39,7 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
         Command::Df(args) => df(args, ctx),
         #[cfg(target_os = "linux")]
         Command::Events(args) => super::events::run(args, ctx),
+        Command::Gc(args) => super::gc::run(args, ctx),
         Command::Info(args) => info::run(args, ctx),
         Command::Prune(args) => prune(args, ctx),
     }

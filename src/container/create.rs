@@ -64,6 +64,7 @@ impl Store {
     /// Makes a container of `image`, whose layers `chain` are unpacked.
     pub fn create(&self, create: Create, image: &Image, chain: &Chain) -> Result<Container, Error> {
         let typed = create.name.as_deref().map(name::check).transpose()?;
+        self.db.used().note(image.id().as_str());
         let id = create.id.clone().unwrap_or_else(new_id);
         let directory = self.directory_of(&id);
         io("create", &self.places.containers, std::fs::create_dir_all(&self.places.containers))?;

@@ -27,6 +27,8 @@ impl Store {
         gone(&self.run_directory_of(id))?;
         let containers = self.db.containers();
         let fleeting = containers.is_fleeting(id)?;
+        // Until now it was in use.
+        self.db.used().note(container.record.image_id.as_str());
         if containers.remove(id)? {
             self.note("destroy", container.actor());
         }

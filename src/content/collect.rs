@@ -76,9 +76,14 @@ impl Store {
 }
 
 impl Collection<'_> {
+    /// Whether somebody at work needs this blob.
+    pub fn is_held(&self, digest: &Digest) -> bool {
+        self.clearing.names().contains(digest.as_str())
+    }
+
     /// The blobs that are neither in `keep` nor needed by somebody at work.
     pub fn garbage(&self, keep: &HashSet<Digest>) -> Result<Vec<Digest>> {
-        let needed = |digest: &Digest| keep.contains(digest) || self.clearing.names().contains(digest.as_str());
+        let needed = |digest: &Digest| keep.contains(digest) || self.is_held(digest);
         Ok(self.store.blobs()?.into_iter().filter(|digest| !needed(digest)).collect())
     }
 

@@ -39,7 +39,7 @@ pub struct ImageUsage {
 
 /// A part of an image on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
+pub(super) enum Part {
     Blob(Digest),
     Layer(LayerId),
 }
@@ -82,7 +82,7 @@ impl Host {
         Ok(layers.iter().filter_map(|id| self.snapshots().ok()?.size_of(id)).sum())
     }
 
-    fn parts(&self, image: &Image) -> Result<Vec<(Part, u64)>, Error> {
+    pub(super) fn parts(&self, image: &Image) -> Result<Vec<(Part, u64)>, Error> {
         let mut parts = Vec::new();
         let mut blobs: Vec<&Digest> = vec![&image.manifest().digest, image.id()];
         blobs.extend(image.layers().iter().map(|layer| &layer.blob.digest));

@@ -146,7 +146,7 @@ impl Store {
 
     /// Removes the blobs that no record and nobody at work needs. How many, and their bytes.
     pub fn collect(&self) -> Result<(usize, u64)> {
-        let (removed, freed) = self.collect_garbage()?;
+        let (removed, freed) = self.collect_garbage(self.content.collection()?)?;
         Ok((removed.len(), freed))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Image, Removed, Result, Store};
+use crate::content::Collection;
 use crate::state::ImageRow;
 
 /// What was removed, and how many bytes of blobs that freed.
@@ -25,13 +26,29 @@ impl Store {
         self.remove_rows(&rows)
     }
 
+    /// Removes an image with all its names, and the blobs that none needs any more. Nothing is done, if somebody at work
+    /// holds it, a pull say, or if `unneeded` says so when nobody can begin to.
+    pub fn evict(&self, image: &Image, unneeded: &dyn Fn() -> bool) -> Result<Option<Pruned>> {
+        let Some(collection) = self.content.collection()? else { return Ok(None) };
+        if collection.is_held(&image.manifest.digest) || !unneeded() {
+            return Ok(None);
+        }
+        let mut rows = self.db.images().of_config(image.id.as_str())?;
+        rows.retain(|row| row.manifest == image.manifest.digest.as_str());
+        self.remove_rows_in(&rows, Some(collection)).map(Some)
+    }
+
     /// Removes rows, and what none needs any more.
     pub(super) fn remove_rows(&self, rows: &[ImageRow]) -> Result<Pruned> {
+        self.remove_rows_in(rows, None)
+    }
+
+    fn remove_rows_in(&self, rows: &[ImageRow], collection: Option<Collection<'_>>) -> Result<Pruned> {
         let orphans = self.orphans(rows)?;
         let keys: Vec<(&str, &str)> = rows.iter().map(|row| (row.name.as_str(), row.platform.as_str())).collect();
         self.db.images().remove(&keys)?;
         let mut removed = self.untagged(rows)?;
-        let (deleted, freed) = self.deleted(&orphans)?;
+        let (deleted, freed) = self.deleted(&orphans, collection)?;
         removed.extend(deleted);
         Ok(Pruned { removed, freed })
     }

@@ -128,6 +128,7 @@ impl Found {
             self.store.db.images().put(&row, record::dangling_name)?;
         }
         let image = self.store.with_names(self.image)?;
+        self.store.db.used().note(image.id.as_str());
         Ok(Pulled { image, digest, fresh: !same || !self.missing.is_empty() })
     }
 

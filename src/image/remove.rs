@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Error, Image, Result, Store, record};
+use crate::content::Collection;
 use crate::oci::{Digest, Platform};
 use crate::reference::Reference;
 use crate::state::ImageRow;
@@ -99,22 +100,31 @@ impl Store {
 
     /// The images without a row, and the blobs that nothing needs any more: also when no image went, since
     /// one image may have been packed in two ways. What a pull beside this needs stays.
-    pub(super) fn deleted(&self, orphans: &[&ImageRow]) -> Result<(Vec<Removed>, u64)> {
+    pub(super) fn deleted(
+        &self,
+        orphans: &[&ImageRow],
+        collection: Option<Collection<'_>>,
+    ) -> Result<(Vec<Removed>, u64)> {
         let ids: Vec<Digest> = orphans.iter().filter_map(|row| row.config.parse().ok()).collect();
-        let (mut garbage, freed) = self.collect_garbage()?;
+        let collection = collection.map_or_else(|| self.content.collection(), |given| Ok(Some(given)))?;
+        let (mut garbage, freed) = self.collect_garbage(collection)?;
         garbage.retain(|digest| !ids.contains(digest));
         garbage.sort_unstable();
         Ok((ids.into_iter().chain(garbage).map(Removed::Deleted).collect(), freed))
     }
 
-    pub(super) fn collect_garbage(&self) -> Result<(Vec<Digest>, u64)> {
-        let Some(collection) = self.content.collection()? else { return Ok((Vec::new(), 0)) };
+    /// Removes the blobs that no row needs; none, while others collect.
+    pub(super) fn collect_garbage(&self, collection: Option<Collection<'_>>) -> Result<(Vec<Digest>, u64)> {
+        let Some(collection) = collection else { return Ok((Vec::new(), 0)) };
         // Read while nobody can pull: no blob of a row that comes later is missed.
-        let mut keep = HashSet::new();
-        for row in self.db.images().list()? {
-            keep.extend(record::blobs_of(&row)?);
+        let (rows, mut keep) = (self.db.images().list()?, HashSet::new());
+        for row in &rows {
+            keep.extend(record::blobs_of(row)?);
         }
-        Ok(collection.keep_only(&keep)?)
+        let removed = collection.keep_only(&keep)?;
+        let ids: HashSet<&str> = rows.iter().map(|row| row.config.as_str()).collect();
+        self.db.used().forget(|id| ids.contains(id))?;
+        Ok(removed)
     }
 }
 

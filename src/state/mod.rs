@@ -14,10 +14,11 @@
 //! db.sqlite.lock   held only while a schema is made or migrated
 //! db.sqlite.fleeting/<id>     a container that is removed at its end and that nobody named: one file, no transaction
 //! db.sqlite.known/<digest>    what was last answered to a question about images, as long as the database is as it was
+//! db.sqlite.used/<image>      an empty file, whose time of change is when the image was last used
 //! ```
 //!
 //! A container that runs for a moment is to cost little more than its program. Opening the database, reading its log and
-//! writing to it twice is the larger part of what such a container costs; the last two kinds of file save it.
+//! writing to it twice is the larger part of what such a container costs; the last three kinds of file save it.
 //!
 //! Opening costs one read of the file's header when the schema is current, since every command pays
 //! for it. A database that a newer wherry has migrated is refused, never guessed at.
@@ -33,6 +34,7 @@ mod fleeting;
 mod images;
 mod known;
 mod lists;
+mod used;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,7 @@ pub use compiled::Compiled;
 pub use containers::{ContainerRow, Containers};
 pub use images::{ImageRow, Images};
 pub use lists::Lists;
+pub use used::Used;
 
 /// How long a statement waits for another process's transaction. Transactions here last
 /// milliseconds; ten seconds is a machine in trouble.
@@ -274,6 +277,11 @@ impl Db {
     /// The table of manifest lists that are being put together.
     pub fn lists(&self) -> Lists<'_> {
         Lists { db: self }
+    }
+
+    /// When images were last used.
+    pub fn used(&self) -> Used {
+        Used::beside(self)
     }
 
     /// The table of compiled code.

@@ -12,6 +12,7 @@ pub mod caps;
 pub mod command;
 #[cfg(unix)]
 pub mod dir;
+pub mod disk;
 #[cfg(unix)]
 pub mod ending;
 #[cfg(unix)]

@@ -82,6 +82,15 @@ impl Wherry {
         folder
     }
 
+    /// Lets all later commands have this configuration file.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.configuration(), text).unwrap();
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.root.path().join("wherry.toml")
+    }
+
     /// The command, not yet started, to which a test can add environment and streams.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wherry"));
@@ -102,6 +111,9 @@ impl Wherry {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if self.configuration().exists() {
+            command.env("WHERRY_CONFIG", self.configuration());
+        }
     }
 
     /// Runs a command to its end.
