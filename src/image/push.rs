@@ -8,8 +8,8 @@
 //! | an index and some of what it names | the manifest of the image that would be run, which is told |
 //! | any, and a platform is asked for | the manifest of that platform |
 //!
-//! What the repository has already is not sent, and what another one of the same registry has is mounted. Manifests go
-//! last and children first, so that a push that is cut off has given no name to anything. Bytes go as they are in the
+//! What the repository has already is not sent, blob or manifest, and what another one of the same registry has is mounted.
+//! All of that is asked for at once. Manifests go last and children first, so that a push that is cut off has given no name to anything. Bytes go as they are in the
 //! content store: an image keeps its digest.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +17,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{self, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::parts::{Part, Parts};
@@ -190,18 +191,38 @@ impl Push<'_> {
         }
         let sources = self.sources(&parts.blobs)?;
         self.client.prepare(self.reference, &sources.repositories, &self.retry(None)).await?;
-        let all = stream::iter(parts.blobs.iter().map(Ok));
-        all.try_for_each_concurrent(PARALLEL_UPLOADS, |blob| self.blob(blob, sources.of(&blob.digest))).await?;
-        let mut pushed = None;
-        for (at, part) in parts.documents.iter().enumerate() {
-            let last = at + 1 == parts.documents.len();
-            let by_digest = self.reference.with_digest(&part.descriptor.digest);
-            self.document(if last { self.reference } else { &by_digest }, part).await?;
-            pushed = Some(&part.descriptor);
+        let names = self.names(parts);
+        let blobs = stream::iter(largest_first(&parts.blobs).into_iter().map(Ok));
+        let blobs = blobs.try_for_each_concurrent(PARALLEL_UPLOADS, |blob| self.blob(blob, sources.of(&blob.digest)));
+        let ((), there) = future::try_join(blobs, self.named(&names, parts).map(Ok)).await?;
+        for ((name, part), there) in names.iter().zip(&parts.documents).zip(there) {
+            if !there {
+                self.document(name, part).await?;
+            }
         }
         // There is always the one that was asked for.
-        let descriptor = pushed.ok_or_else(|| Error::NothingToPush { name: self.reference.familiar() })?;
-        Ok(Pushed { digest: descriptor.digest.clone(), size: descriptor.size, instead_of: None })
+        let last = parts.documents.last().ok_or_else(|| Error::NothingToPush { name: self.reference.familiar() })?;
+        Ok(Pushed { digest: last.descriptor.digest.clone(), size: last.descriptor.size, instead_of: None })
+    }
+
+    /// What each document is to be called: the last one as was asked for, others by their digests.
+    fn names(&self, parts: &Parts) -> Vec<Reference> {
+        let digests = parts.documents.iter().map(|part| self.reference.with_digest(&part.descriptor.digest));
+        let mut names: Vec<Reference> = digests.collect();
+        if let Some(last) = names.last_mut() {
+            last.clone_from(self.reference);
+        }
+        names
+    }
+
+    /// Which documents are there under their names. Their blobs are asked for all the same: a push mends a repository
+    /// that has lost some.
+    async fn named(&self, names: &[Reference], parts: &Parts) -> Vec<bool> {
+        let asked = names.iter().zip(&parts.documents).map(|(name, part)| async move {
+            // Whether the list of those that refer to its subject has it is not known from its being there.
+            referrer(part).is_none() && self.client.is_named(name, &part.descriptor).await
+        });
+        stream::iter(asked).buffered(PARALLEL_UPLOADS).collect().await
     }
 
     /// Sends a manifest. What it refers to is told to the registry by the registry itself, or else by us.
@@ -285,6 +306,13 @@ impl Sources {
     fn of(&self, digest: &Digest) -> Option<&str> {
         self.of.get(digest).map(|at| self.repositories[*at].as_str())
     }
+}
+
+/// The order in which blobs are sent: a large one that came last would go alone.
+fn largest_first(blobs: &[Descriptor]) -> Vec<&Descriptor> {
+    let mut order: Vec<&Descriptor> = blobs.iter().collect();
+    order.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+    order
 }
 
 /// What a manifest or an index refers to, and its entry in the list of those that do.

@@ -7,7 +7,7 @@
 //!   broken off, 5xx ─▶ GET Location ─▶ 204 Range   goes on there: PATCH Location with the rest, PUT without bytes
 //!                                   ─▶ anything else: from the POST on
 //!   413, 405, 501   ─▶ from the POST on in chunks, each a PATCH; 413 again: in smaller ones
-//! PUT manifest, last: what it names is there by then
+//! HEAD manifest ─▶ 200 with its digest: it is there; else PUT manifest, last: what it names is there by then
 //! ```
 //!
 //! A location is the registry's word and may lead to another host. Then nothing goes with the bytes that is meant
@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::endpoint::{is_link_local, is_loopback};
@@ -148,6 +148,14 @@ impl Client {
         }
     }
 
+    /// Whether `reference` means this manifest there already. What cannot be found out is not known, and so not there.
+    pub async fn is_named(&self, reference: &Reference, manifest: &Descriptor) -> bool {
+        match self.repository(reference, Access::Push).await {
+            Ok(repository) => repository.is_named(reference, manifest).await.unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+
     /// Gives `reference`'s tag to a manifest whose blobs are in its repository; by its digest alone, if there is none.
     pub async fn name(
         &self,
@@ -196,6 +204,16 @@ impl Repository {
         let url = self.url("blobs", digest.as_str());
         let response = self.send(&asked, || self.http().request(Method::HEAD, &url)).await?;
         Ok(response.status() == StatusCode::OK)
+    }
+
+    /// Whether the name of `reference` is that of this manifest, sent as what it is.
+    async fn is_named(&self, reference: &Reference, manifest: &Descriptor) -> Result<bool> {
+        let asked = self.asked(What::Manifest { reference: reference.familiar() });
+        let url = self.url("manifests", reference.tag().unwrap_or(manifest.digest.as_str()));
+        let kind = manifest.media_type.as_str();
+        let response = self.send(&asked, || self.http().head(&url).header(ACCEPT, kind)).await?;
+        let told = |name: &str, wanted: &str| header(&response, name).is_some_and(|told| told == wanted);
+        Ok(told(DIGEST_HEADER, manifest.digest.as_str()) && told(CONTENT_TYPE.as_str(), kind))
     }
 
     /// Brings an upload to its end, from where it is. What goes wrong leaves it where it then is.

@@ -232,7 +232,9 @@ impl Shelf {
                 None => Reply::error(404, "BLOB_UNKNOWN"),
             },
             _ if path.contains("/manifests/") => match self.manifests.get(&last) {
-                Some((kind, bytes)) => Reply { body: bytes.clone(), ..Reply::new(200) }.with("Content-Type", kind),
+                Some((kind, bytes)) => Reply { body: bytes.clone(), ..Reply::new(200) }
+                    .with("Content-Type", kind)
+                    .with("Docker-Content-Digest", digest(bytes)),
                 None => Reply::error(404, "MANIFEST_UNKNOWN"),
             },
             _ => Reply::error(404, "UNSUPPORTED"),
@@ -289,6 +291,35 @@ impl Source {
 fn host_platform() -> String {
     let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
     format!("linux/{architecture}")
+}
+
+#[test]
+fn what_is_there_is_not_sent_again_and_what_was_lost_is() {
+    let source = Source::new("push-again");
+    let registry = Registry::start(|_, _| Act::Right);
+    let sent = || registry.count(|r| r.sends_blob()) + registry.count(|r| r.sends_manifest());
+    let push = || {
+        let before = sent();
+        source.push(&registry).expect(0);
+        source.assert_pushed(&registry);
+        sent() - before
+    };
+    assert_eq!(push(), 3, "layer, config, manifest");
+    assert_eq!(push(), 0);
+    registry.shelf.lock().unwrap().blobs.remove(&source.layer);
+    assert_eq!(push(), 1, "the layer");
+    for other in [("text/plain".to_owned(), registry.manifest("tag").unwrap()), (MANIFEST.to_owned(), b"{}".to_vec())] {
+        registry.shelf.lock().unwrap().manifests.insert("tag".to_owned(), other);
+        assert_eq!(push(), 1, "the manifest");
+    }
+    let mute = Registry::start(|request, _| match request.is("HEAD", "/manifests/") {
+        true => Act::Say(Reply::error(405, "UNSUPPORTED")),
+        false => Act::Right,
+    });
+    for _ in 0..2 {
+        source.push(&mute).expect(0);
+    }
+    assert_eq!(mute.count(|r| r.sends_manifest()), 2, "one that cannot be asked is told");
 }
 
 #[test]
