@@ -56,7 +56,7 @@ const FILES: [&str; 3] = ["etc/resolv.conf", "etc/hostname", "etc/hosts"];
 mod bundle {
     use std::path::Path;
 
-    use wherry::bundle::{Bind, Bundle, DEFAULT_CAPABILITIES, Intent, Network, User, seccomp, spec};
+    use wherry::bundle::{Bind, Bundle, DEFAULT_CAPABILITIES, Intent, seccomp, spec};
     use wherry::engine::linux::seccomp::{Family, Filter, compile};
 
     use super::{FILES, Failure};
@@ -79,21 +79,15 @@ mod bundle {
             args: vec!["/bin/true".into()],
             env: vec!["PATH=/bin".into()],
             cwd: "/".into(),
-            user: User::default(),
-            terminal: false,
             hostname: "bench".into(),
-            readonly_rootfs: false,
             binds,
-            network: Network::None,
+            shm_size: Some(64 << 20),
+            masked: true,
             capabilities: DEFAULT_CAPABILITIES.into(),
-            no_new_privileges: false,
             seccomp: Some(profile),
             cgroup: Some(cgroup.into()),
-            rootless: false,
             last_group: i32::MAX as u32,
-            blind: false,
-            resources: Default::default(),
-            annotations: Default::default(),
+            ..Intent::default()
         });
         let mut root = spec.root().clone().ok_or("the specification has no root")?;
         root.set_path(rootfs.to_owned());

@@ -14,8 +14,12 @@
 //! that can be meant, before anything is made.
 
 mod capabilities;
+mod device;
 mod given;
+mod mounts;
 mod parse;
+pub mod profile;
+mod resources;
 pub mod seccomp;
 mod spec;
 mod validate;
@@ -23,7 +27,10 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 pub use capabilities::{DEFAULT_CAPABILITIES, InvalidCapability, capabilities};
-pub use spec::{Bind, Intent, Network, Resources, User, spec};
+pub use device::{Device, Rule};
+pub use mounts::{Bind, Tmpfs};
+pub use resources::{OfDevice, Resources};
+pub use spec::{Intent, Namespace, Namespaces, Rlimit, User, spec};
 pub use validate::{Facts, Invalid, MAX_ID_BYTES, valid_id, validate};
 
 use crate::error::{Failure, Kind};
@@ -61,6 +68,12 @@ pub enum Error {
         /// The field and what is wrong with it.
         problem: String,
     },
+    /// A seccomp profile cannot be read.
+    #[error("seccomp profile: {problem}")]
+    Profile {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The specification cannot be meant.
     #[error("config.json: {0}")]
     Invalid(#[from] Invalid),
@@ -82,9 +95,11 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => Kind::of_io(source),
-            Self::Parse { .. } | Self::Invalid(_) | Self::TooLarge { .. } | Self::NotRegular { .. } => {
-                Kind::InvalidArgument
-            }
+            Self::Parse { .. }
+            | Self::Profile { .. }
+            | Self::Invalid(_)
+            | Self::TooLarge { .. }
+            | Self::NotRegular { .. } => Kind::InvalidArgument,
         }
     }
 }

@@ -5,14 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::capabilities::sets;
+use super::device::{self, Device, Rule};
+use super::mounts::{self, Bind, Tmpfs};
+use super::resources::{self, Resources};
 use crate::oci::runtime::{
-    Capability, LinuxBuilder, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPids, LinuxResources, LinuxResourcesBuilder,
-    LinuxSeccomp, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 /// Everything that is decided about one container before it becomes a specification.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Intent {
     /// The program and its arguments; never empty.
     pub args: Vec<String>,
@@ -24,14 +26,38 @@ pub struct Intent {
     pub user: User,
     /// Whether it has a terminal.
     pub terminal: bool,
-    /// Its host name.
+    /// Its host name; empty where that is the host's.
     pub hostname: String,
+    /// The domain that it is in, if it is told.
+    pub domainname: String,
     /// Whether its root filesystem cannot be written.
     pub readonly_rootfs: bool,
     /// Directories and files of the host that it sees.
     pub binds: Vec<Bind>,
-    /// What it can reach.
-    pub network: Network,
+    /// Filesystems in memory that it has besides the usual ones.
+    pub tmpfs: Vec<Tmpfs>,
+    /// The most bytes in its `/dev/shm`; `None` for no such place.
+    pub shm_size: Option<u64>,
+    /// Whose namespaces it is in.
+    pub namespaces: Namespaces,
+    /// Whether it may do to the host what root may: all devices, a writable `/sys`, nothing masked.
+    pub privileged: bool,
+    /// Whether what of `/proc` and `/sys` tells or does too much is kept from it.
+    pub masked: bool,
+    /// Devices of the host that it may use, with what has to be made of them in its `/dev`.
+    pub devices: Vec<Device>,
+    /// Further rules for devices.
+    pub device_rules: Vec<Rule>,
+    /// Limits of its processes, by the names of getrlimit(2) without `RLIMIT_`, in lower case.
+    pub rlimits: Vec<Rlimit>,
+    /// Parameters of the kernel in its namespaces.
+    pub sysctls: HashMap<String, String>,
+    /// How soon the kernel ends it for want of memory.
+    pub oom_score_adj: i32,
+    /// The AppArmor profile that it runs under.
+    pub apparmor: Option<String>,
+    /// The SELinux label that it runs under.
+    pub selinux: Option<String>,
     /// What root in it may do.
     pub capabilities: HashSet<Capability>,
     /// Whether a setuid program gives it nothing.
@@ -54,28 +80,6 @@ pub struct Intent {
     pub annotations: HashMap<String, String>,
 }
 
-/// What a container may use up, in the words of Docker's `HostConfig`; nothing is limited by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// The most memory, in bytes.
-    pub memory: Option<i64>,
-    /// The most memory and swap together; -1 for no limit.
-    pub memory_swap: Option<i64>,
-    /// Memory that it is pushed back to when there is little.
-    pub memory_reservation: Option<i64>,
-    /// Processors, in billionths.
-    pub nano_cpus: Option<i64>,
-    /// Its weight among others that want the processor.
-    pub cpu_shares: Option<u64>,
-    /// The processors that it may run on.
-    pub cpuset_cpus: Option<String>,
-    /// The most processes and threads; -1 for no limit.
-    pub pids: Option<i64>,
-}
-
-/// The period in which processor time is given out, in microseconds: the kernel's default, and Docker's.
-const CPU_PERIOD: u64 = 100_000;
-
 /// A user by numbers, with the groups beside the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -87,24 +91,42 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
-/// A part of the host's filesystem, seen in the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// What, on the host.
-    pub source: PathBuf,
-    /// Where, in the container.
-    pub destination: PathBuf,
-    /// Whether it cannot be written.
-    pub readonly: bool,
+/// Whose namespace of one kind a container is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Namespace {
+    /// One of its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// That of this file, another container's.
+    Of(PathBuf),
 }
 
-/// What a container can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// Its own loopback interface.
-    None,
-    /// All that the host reaches.
-    Host,
+/// The namespaces that can be chosen; mounts are always a container's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// What it can reach: its own loopback interface, all that the host reaches, or what another container does.
+    pub network: Namespace,
+    /// Which processes it sees.
+    pub pid: Namespace,
+    /// With whom it shares memory and queues.
+    pub ipc: Namespace,
+    /// Whose names it has.
+    pub uts: Namespace,
+    /// From where it sees the cgroups.
+    pub cgroup: Namespace,
+}
+
+/// A limit of processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Of what.
+    pub kind: PosixRlimitType,
+    /// What counts.
+    pub soft: u64,
+    /// Up to what a process may raise it.
+    pub hard: u64,
 }
 
 /// Paths of `/proc` and `/sys` that tell or do too much (moby, defaults.go; CVE-2025-31133 is about how
@@ -134,8 +156,9 @@ const OCI_VERSION: &str = "1.2.0";
 pub fn spec(intent: &Intent) -> Spec {
     let root = RootBuilder::default().path("rootfs").readonly(intent.readonly_rootfs).build().expect("complete");
     let linux = LinuxBuilder::default()
-        .namespaces(namespaces(intent.network))
-        .resources(resources(&intent.resources))
+        .namespaces(namespaces(&intent.namespaces))
+        .resources(resources::of(&intent.resources, device::rules(intent)))
+        .devices(device::nodes(intent))
         .masked_paths(hidden(intent, &MASKED))
         .readonly_paths(hidden(intent, &READONLY))
         .sysctl(sysctls(intent));
@@ -151,11 +174,12 @@ pub fn spec(intent: &Intent) -> Spec {
         .version(OCI_VERSION)
         .root(root)
         .process(process(intent))
-        .hostname(intent.hostname.clone())
-        .mounts(mounts(intent))
+        .mounts(mounts::of(intent))
         .linux(linux.build().expect("complete"))
         .build()
         .expect("complete");
+    let told = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
+    spec.set_hostname(told(&intent.hostname)).set_domainname(told(&intent.domainname));
     spec.set_annotations((!intent.annotations.is_empty()).then(|| intent.annotations.clone()));
     spec
 }
@@ -173,143 +197,68 @@ fn process(intent: &Intent) -> crate::oci::runtime::Process {
         .no_new_privileges(intent.no_new_privileges)
         .build()
         .expect("complete");
-    process.set_rlimits(None).set_oom_score_adj(Some(0));
+    let rlimits: Vec<PosixRlimit> = intent.rlimits.iter().map(rlimit).collect();
+    process.set_rlimits((!rlimits.is_empty()).then_some(rlimits)).set_oom_score_adj(Some(intent.oom_score_adj));
+    process.set_apparmor_profile(intent.apparmor.clone()).set_selinux_label(intent.selinux.clone());
     process
 }
 
-fn namespaces(network: Network) -> Vec<LinuxNamespace> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network as Net, Pid, Uts};
-    let wanted = [Mount, Uts, Ipc, Pid, Cgroup].into_iter().chain((network == Network::None).then_some(Net));
-    wanted.map(|typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("complete")).collect()
+fn rlimit(limit: &Rlimit) -> PosixRlimit {
+    let builder = PosixRlimitBuilder::default().typ(limit.kind).soft(limit.soft).hard(limit.hard);
+    builder.build().expect("complete")
 }
 
-fn resources(given: &Resources) -> LinuxResources {
-    let mut resources = LinuxResourcesBuilder::default().devices(device_rules()).build().expect("complete");
-    if given.memory.or(given.memory_swap).or(given.memory_reservation).is_some() {
-        let mut memory = LinuxMemory::default();
-        memory.set_limit(given.memory).set_swap(given.memory_swap).set_reservation(given.memory_reservation);
-        resources.set_memory(Some(memory));
-    }
-    if given.nano_cpus.is_some() || given.cpu_shares.is_some() || given.cpuset_cpus.is_some() {
-        let quota = given.nano_cpus.map(|nano| nano / (1_000_000_000 / CPU_PERIOD as i64));
-        let mut cpu = LinuxCpu::default();
-        cpu.set_quota(quota).set_period(quota.map(|_| CPU_PERIOD));
-        cpu.set_shares(given.cpu_shares).set_cpus(given.cpuset_cpus.clone());
-        resources.set_cpu(Some(cpu));
-    }
-    if let Some(limit) = given.pids {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
-        resources.set_pids(Some(pids));
-    }
-    resources
+fn namespaces(of: &Namespaces) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    let kinds =
+        [(Uts, &of.uts), (Ipc, &of.ipc), (Pid, &of.pid), (Cgroup, &of.cgroup), (Network, &of.network)].into_iter();
+    let one = |(kind, whose): (LinuxNamespaceType, &Namespace)| {
+        let builder = LinuxNamespaceBuilder::default().typ(kind);
+        match whose {
+            Namespace::Host => None,
+            Namespace::Own => Some(builder.build().expect("complete")),
+            Namespace::Of(path) => Some(builder.path(path.clone()).build().expect("complete")),
+        }
+    };
+    [(Mount, &Namespace::Own)].into_iter().chain(kinds).filter_map(one).collect()
 }
 
 /// What is to be kept from a program that could see it.
 fn hidden(intent: &Intent, paths: &[&str]) -> Vec<String> {
-    if intent.blind { Vec::new() } else { paths.iter().map(|&path| path.to_owned()).collect() }
+    if intent.blind || !intent.masked { Vec::new() } else { paths.iter().map(|&path| path.to_owned()).collect() }
 }
 
-/// Docker lets an unprivileged program ping and bind low ports, in a network namespace of its own.
+/// Docker lets an unprivileged program ping and bind low ports, in a network namespace of its own. What was asked for
+/// wins.
 fn sysctls(intent: &Intent) -> HashMap<String, String> {
     let ping = format!("0 {}", intent.last_group);
     let own = [("net.ipv4.ping_group_range", ping), ("net.ipv4.ip_unprivileged_port_start", "0".to_owned())];
-    match intent.network {
-        Network::None if !intent.blind => own.map(|(key, value)| (key.to_owned(), value)).into(),
+    let mut all: HashMap<_, _> = match intent.namespaces.network {
+        Namespace::Own if !intent.blind => own.map(|(key, value)| (key.to_owned(), value)).into(),
         _ => HashMap::new(),
-    }
-}
-
-fn mounts(intent: &Intent) -> Vec<Mount> {
-    const HARD: [&str; 3] = ["nosuid", "noexec", "nodev"];
-    /// tty, in every distribution.
-    const TTY: u32 = 5;
-    let devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
-    let devpts = if intent.last_group < TTY { &devpts[..5] } else { &devpts[..] };
-    // sysfs belongs to the owner of the network namespace, who on the host's network is not that user.
-    let foreign_sysfs = intent.rootless && intent.network == Network::Host;
-    // Of the host's, all that is mounted below it has to be read-only as well (CVE-2023-25809).
-    let (sysfs, source, readonly): (_, _, &[&str]) =
-        if foreign_sysfs { ("bind", "/sys", &["rbind", "rro"]) } else { ("sysfs", "sysfs", &["ro"]) };
-    let mut mounts = vec![
-        mount("/proc", "proc", "proc", &HARD),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", devpts),
-        mount("/dev/shm", "tmpfs", "shm", &[&HARD[..], &["mode=1777", "size=65536k"]].concat()),
-        mount("/dev/mqueue", "mqueue", "mqueue", &HARD),
-        mount("/sys", sysfs, source, &[&HARD[..], readonly].concat()),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&HARD[..], &["ro"]].concat()),
-    ];
-    if intent.blind {
-        // Its terminal is made in /dev/pts, and nothing of it seen.
-        let needed: &[&str] = if intent.terminal { &["/dev/pts"] } else { &[] };
-        mounts.retain(|mount| needed.iter().any(|path| mount.destination() == std::path::Path::new(path)));
-    }
-    if intent.cgroup.is_none() {
-        // There is none of its own to look at, and the host's is not its business (CVE-2023-25809).
-        mounts.retain(|mount| mount.destination() != std::path::Path::new("/sys/fs/cgroup"));
-    }
-    mounts.extend(intent.binds.iter().map(bind));
-    mounts
-}
-
-fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
-    let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
-    let builder = MountBuilder::default().destination(destination).typ(typ).source(source).options(options);
-    builder.build().expect("complete")
-}
-
-fn bind(bind: &Bind) -> Mount {
-    // Recursive, so that nothing below can be written; and what the host forbids of its mount is forbidden inside.
-    let readonly = bind.readonly.then_some("rro");
-    let options = ["rbind", "rprivate"].into_iter().chain(readonly).map(str::to_owned).collect::<Vec<_>>();
-    let builder = MountBuilder::default().destination(&*bind.destination).typ("bind").source(&*bind.source);
-    builder.options(options).build().expect("complete")
-}
-
-/// Docker's device rules: nothing but making nodes, and the harmless devices.
-fn device_rules() -> Vec<LinuxDeviceCgroup> {
-    let rule = |allow: bool, typ: LinuxDeviceType, node: (Option<i64>, Option<i64>), access: &str| {
-        let builder = LinuxDeviceCgroupBuilder::default().allow(allow).typ(typ).access(access);
-        let mut rule = builder.build().expect("complete");
-        rule.set_major(node.0).set_minor(node.1);
-        rule
     };
-    let characters = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
-    let mut rules = vec![
-        rule(false, LinuxDeviceType::A, (None, None), "rwm"),
-        rule(true, LinuxDeviceType::C, (None, None), "m"),
-        rule(true, LinuxDeviceType::B, (None, None), "m"),
-        rule(true, LinuxDeviceType::C, (Some(136), None), "rwm"),
-    ];
-    rules.extend(characters.map(|(major, minor)| rule(true, LinuxDeviceType::C, (Some(major), Some(minor)), "rwm")));
-    rules
+    all.extend(intent.sysctls.clone());
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn intent(network: Network) -> Intent {
+    fn intent(network: Namespace) -> Intent {
         Intent {
             args: vec!["true".into()],
-            env: vec![],
             cwd: "/".into(),
-            user: User::default(),
-            terminal: false,
             hostname: "h".into(),
-            readonly_rootfs: false,
             binds: vec![Bind { source: "/a".into(), destination: "/b".into(), readonly: true }],
-            network,
+            tmpfs: vec![Tmpfs { destination: "/t".into(), options: vec!["size=1m".into()] }],
+            shm_size: Some(64 << 20),
+            namespaces: Namespaces { network, ..Namespaces::default() },
+            masked: true,
             capabilities: super::super::DEFAULT_CAPABILITIES.into(),
-            no_new_privileges: false,
-            seccomp: None,
             cgroup: Some("/wherry/x".into()),
-            rootless: false,
             last_group: i32::MAX as u32,
-            blind: false,
-            resources: Resources::default(),
-            annotations: HashMap::new(),
+            ..Intent::default()
         }
     }
 
@@ -320,8 +269,8 @@ mod tests {
             let linux = spec.linux().as_ref().unwrap();
             linux.namespaces().as_ref().unwrap().iter().any(|n| n.typ() == LinuxNamespaceType::Network)
         };
-        assert!(has_net(Network::None));
-        assert!(!has_net(Network::Host));
+        assert!(has_net(Namespace::Own));
+        assert!(!has_net(Namespace::Host));
     }
 
     /// The options of a mount, if there is such a mount.
@@ -333,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_users_container_names_no_group_that_is_not_there() {
-        let of = |last_group| spec(&Intent { rootless: true, last_group, cgroup: None, ..intent(Network::None) });
+        let of = |last_group| spec(&Intent { rootless: true, last_group, cgroup: None, ..intent(Namespace::Own) });
         let ping = |spec: &Spec| {
             spec.linux().as_ref().unwrap().sysctl().as_ref().unwrap()["net.ipv4.ping_group_range"].clone()
         };
@@ -346,7 +295,7 @@ mod tests {
     #[test]
     fn cgroups_are_seen_where_there_is_one_and_never_written() {
         let of = |cgroup: Option<&str>| {
-            let spec = spec(&Intent { rootless: true, cgroup: cgroup.map(Into::into), ..intent(Network::Host) });
+            let spec = spec(&Intent { rootless: true, cgroup: cgroup.map(Into::into), ..intent(Namespace::Host) });
             options(&spec, "/sys/fs/cgroup").map(|options| options.contains(&"ro".to_owned()))
         };
         assert_eq!((of(None), of(Some("/u/x"))), (None, Some(true)));
@@ -355,14 +304,14 @@ mod tests {
     #[test]
     fn the_specification_survives_being_written_and_read() {
         let directory = tempfile::tempdir().unwrap();
-        let written = spec(&intent(Network::None));
+        let written = spec(&intent(Namespace::Own));
         crate::bundle::Bundle::write(directory.path(), written.clone()).unwrap();
         assert_eq!(*crate::bundle::Bundle::read(directory.path()).unwrap().spec(), written);
     }
 
     #[test]
     fn what_is_written_can_be_meant() {
-        for network in [Network::None, Network::Host] {
+        for network in [Namespace::Own, Namespace::Host] {
             crate::bundle::validate(&spec(&intent(network)), &crate::bundle::Facts::default()).unwrap();
         }
     }
@@ -375,20 +324,56 @@ mod tests {
             pids: Some(-1),
             ..Resources::default()
         };
-        let spec = spec(&Intent { resources: given, ..intent(Network::None) });
+        let spec = spec(&Intent { resources: given, ..intent(Namespace::Own) });
         let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
         let cpu = resources.cpu().clone().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
         assert_eq!(resources.memory().unwrap().limit(), Some(64 << 20));
         assert_eq!(resources.pids().unwrap().limit(), -1);
-        let none = super::spec(&intent(Network::None));
+        let none = super::spec(&intent(Namespace::Own));
         let none = none.linux().as_ref().unwrap().resources().clone().unwrap();
         assert!(none.memory().is_none() && none.cpu().is_none() && none.pids().is_none());
     }
 
     #[test]
+    fn a_privileged_container_has_what_the_host_has() {
+        let spec = spec(&Intent { privileged: true, masked: false, ..intent(Namespace::Own) });
+        let linux = spec.linux().as_ref().unwrap();
+        assert!(
+            linux.masked_paths().as_ref().unwrap().is_empty() && linux.readonly_paths().as_ref().unwrap().is_empty()
+        );
+        let rules = linux.resources().as_ref().unwrap().devices().clone().unwrap();
+        assert!(rules.len() == 1 && rules[0].allow());
+        assert!(options(&spec, "/sys").unwrap().contains(&"rw".to_owned()));
+    }
+
+    #[test]
+    fn what_was_asked_for_of_a_mount_comes_last_and_wins() {
+        let options = options(&spec(&intent(Namespace::Own)), "/t").unwrap();
+        assert_eq!(options, ["nosuid", "noexec", "nodev", "size=1m"]);
+    }
+
+    #[test]
+    fn namespaces_are_the_hosts_anothers_or_new() {
+        let namespaces = Namespaces {
+            pid: Namespace::Of("/proc/7/ns/pid".into()),
+            uts: Namespace::Host,
+            ipc: Namespace::Host,
+            ..Namespaces::default()
+        };
+        let spec = spec(&Intent { namespaces, hostname: String::new(), ..intent(Namespace::Own) });
+        let linux = spec.linux().as_ref().unwrap();
+        let found = linux.namespaces().clone().unwrap();
+        let path = |kind| found.iter().find(|n| n.typ() == kind).map(|n| n.path().clone());
+        assert_eq!(path(LinuxNamespaceType::Pid), Some(Some("/proc/7/ns/pid".into())));
+        assert_eq!((path(LinuxNamespaceType::Uts), path(LinuxNamespaceType::Ipc)), (None, None));
+        assert_eq!(path(LinuxNamespaceType::Cgroup), Some(None));
+        assert!(options(&spec, "/dev/shm").unwrap().contains(&"rbind".to_owned()));
+    }
+
+    #[test]
     fn nothing_is_inheritable_or_ambient() {
-        let spec = spec(&intent(Network::None));
+        let spec = spec(&intent(Namespace::Own));
         let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
         assert!(sets.inheritable().as_ref().unwrap().is_empty() && sets.ambient().as_ref().unwrap().is_empty());
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 14);

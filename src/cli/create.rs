@@ -5,6 +5,7 @@ use super::{Context, Outcome, output};
 
 /// Create a new container
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub struct Args {
     #[command(flatten)]
     options: Options,

@@ -89,6 +89,7 @@ fn of_container(container: &Container) -> Value {
         "NetworkSettings": { "Ports": ports(container) },
         "Config": {
             "Hostname": record.config.hostname,
+            "Domainname": record.config.domainname,
             "User": record.config.user,
             "Tty": record.config.tty,
             "OpenStdin": record.config.open_stdin,
@@ -99,6 +100,7 @@ fn of_container(container: &Container) -> Value {
             "WorkingDir": record.config.working_dir,
             "Labels": record.config.labels,
             "StopSignal": record.config.stop_signal,
+            "StopTimeout": record.config.stop_timeout,
             "Image": record.image,
         },
     })

@@ -3,12 +3,11 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use super::publish;
 use super::pull::{image_for, is_file, open_file};
-use super::{Context, grants, human, resources};
+use super::{Context, grants, human, isolation, naming, publish, resources, storage};
 use crate::container::{Config, Container, Create, Direct, HostConfig, Program};
 use crate::engine::wasm;
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, tolerate};
 use crate::oci::Platform;
 use crate::snapshot;
 
@@ -39,9 +38,6 @@ pub struct Options {
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
     pub tty: bool,
-    /// Bind mount a directory or file: SOURCE:DESTINATION[:ro]; what a Wasm program may reach
-    #[arg(short, long, value_name = "SOURCE:DESTINATION[:ro]")]
-    volume: Vec<String>,
     /// Publish a port of a WebAssembly server to the host
     #[arg(short, long, value_name = "[[HOSTIP:]HOSTPORT:]PORT")]
     publish: Vec<String>,
@@ -54,39 +50,42 @@ pub struct Options {
     /// Use the image for this platform, such as linux/arm64 or wasi/wasm
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Connect the container to a network [default: none; host if --allow-net or --allow-listen is used]
-    #[arg(long, visible_alias = "net", value_parser = ["none", "host"])]
-    network: Option<String>,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]")]
+    expose: Vec<String>,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
-    /// Container host name
-    #[arg(long)]
-    hostname: Option<String>,
-    /// Add Linux capabilities
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-    /// Drop Linux capabilities
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
-    /// Security options
-    #[arg(long, value_parser = ["no-new-privileges", "no-new-privileges:true", "seccomp=unconfined"])]
-    security_opt: Vec<String>,
     /// Set meta data on a container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// Read in a line delimited file of labels
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<std::path::PathBuf>,
+    /// Write the container ID to the file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<std::path::PathBuf>,
     /// Add an annotation to the container (passed through to the OCI runtime)
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
     /// Signal to stop the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Timeout (in seconds) to stop a container
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
     /// Pull image before running
     #[arg(long, default_value = "missing", value_parser = ["always", "missing", "never"])]
     pull: String,
     /// Suppress the pull output
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    storage: storage::Storage,
+    #[command(flatten)]
+    naming: naming::Naming,
+    #[command(flatten)]
+    isolation: isolation::Isolation,
     #[command(flatten)]
     resources: resources::Resources,
     #[command(flatten)]
@@ -104,10 +103,14 @@ pub enum Invalid {
     Flag { text: String },
     #[error("invalid limit --{flag}: {problem}")]
     Limit { flag: &'static str, problem: String },
+    #[error("invalid argument {text:?} for --{flag}: {problem}")]
+    Value { flag: &'static str, text: String, problem: &'static str },
     #[error("invalid environment variable: {text}")]
     Variable { text: String },
-    #[error("cannot read environment file {path:?}")]
-    EnvFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error("cannot read {what} {path:?}")]
+    File { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
+    #[error("container ID file found, make sure the other container isn't running or delete {path:?}")]
+    CidFile { path: std::path::PathBuf },
     #[error("cannot create the host directory {path:?} of a volume")]
     Source { path: std::path::PathBuf, source: std::io::Error },
 }
@@ -115,7 +118,7 @@ pub enum Invalid {
 impl Failure for Invalid {
     fn kind(&self) -> Kind {
         match self {
-            Self::EnvFile { source, .. } | Self::Source { source, .. } => Kind::of_io(source),
+            Self::File { source, .. } | Self::Source { source, .. } => Kind::of_io(source),
             _ => Kind::InvalidArgument,
         }
     }
@@ -160,13 +163,31 @@ pub fn create(
     if let Some(signal) = &options.stop_signal {
         crate::container::signal_number(signal)?;
     }
+    if let Some(path) = options.cidfile.as_ref().filter(|path| path.exists()) {
+        return Err(Invalid::CidFile { path: path.clone() }.into());
+    }
     let id = stay.map(str::to_owned);
     let fleeting = id.is_some() && options.rm && options.name.is_none();
     let create = Create { id, fleeting, ..meaning(options, image, args)? };
     let found = image_for(context, image, options.platform.as_ref(), &options.pull, options.quiet)?;
     let host = context.host()?;
     let chain = host.unpack(found.layers(), &Silent)?;
-    Ok(host.containers()?.create(create, &found, &chain)?)
+    let containers = host.containers()?;
+    let made = containers.create(create, &found, &chain)?;
+    if let Some(path) = &options.cidfile
+        && let Err(source) = write_new(path, &made.record.id)
+    {
+        // Whoever asked for the file would not find the container.
+        tolerate(containers.remove(&made, true));
+        return Err(Invalid::File { what: "container ID file", path: path.clone(), source }.into());
+    }
+    Ok(made)
+}
+
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    std::fs::OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// The program that runs without a container, if that is what was typed: a file of this machine, in the foreground,
@@ -175,7 +196,8 @@ pub fn direct(options: &Options, typed: &[String]) -> Result<Option<Direct>, Box
     let (name, args) = typed.split_first().expect("the parser requires one");
     let has_terminal = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // A limit needs a cgroup, and with it somebody who removes that again.
-    let for_containers = options.name.is_some() || options.entrypoint.is_some() || options.resources.any();
+    let for_containers =
+        options.name.is_some() || options.entrypoint.is_some() || options.cidfile.is_some() || options.resources.any();
     if for_containers || (options.tty && !has_terminal()) || !is_file(name) {
         return Ok(None);
     }
@@ -206,6 +228,8 @@ impl snapshot::Progress for Silent {}
 fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, Invalid> {
     // As with Docker, an empty entry point means none at all.
     let entrypoint = options.entrypoint.as_ref().map(|e| if e.is_empty() { vec![] } else { vec![e.clone()] });
+    let labels = labels(options)?;
+    let host_config = host_config(options, &labels)?;
     Ok(Create {
         id: None,
         fleeting: false,
@@ -216,42 +240,58 @@ fn meaning(options: &Options, image: &str, args: &[String]) -> Result<Create, In
         env: environment(&options.env_file, &options.env)?,
         user: options.user.clone(),
         working_dir: options.workdir.clone(),
-        hostname: options.hostname.clone(),
+        hostname: options.naming.hostname.clone(),
+        domainname: options.naming.domainname.clone(),
+        exposed_ports: publish::exposed(&options.expose)?,
         tty: options.tty,
         open_stdin: options.interactive,
         stop_signal: options.stop_signal.clone(),
-        labels: options.label.iter().map(|l| human::key_value(l)).collect(),
-        host_config: limited(
-            options,
-            HostConfig {
-                network_mode: options.network.clone().unwrap_or_default(),
-                binds: options.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?,
-                port_bindings: publish::parse(&options.publish)?,
-                publish_all_ports: options.publish_all,
-                auto_remove: options.rm,
-                readonly_rootfs: options.read_only,
-                cap_add: options.cap_add.clone(),
-                cap_drop: options.cap_drop.clone(),
-                security_opt: options.security_opt.clone(),
-                annotations: options.grants.annotations(&options.label, &options.annotation),
-                ..HostConfig::default()
-            },
-        )?,
+        stop_timeout: options.stop_timeout,
+        labels: labels.iter().map(|l| human::key_value(l)).collect(),
+        host_config,
     })
 }
 
-fn limited(options: &Options, mut host_config: HostConfig) -> Result<HostConfig, Invalid> {
-    options.resources.apply(&mut host_config)?;
-    Ok(host_config)
+fn host_config(options: &Options, labels: &[String]) -> Result<HostConfig, Invalid> {
+    let mut given = HostConfig {
+        port_bindings: publish::parse(&options.publish)?,
+        publish_all_ports: options.publish_all,
+        auto_remove: options.rm,
+        readonly_rootfs: options.read_only,
+        annotations: options.grants.annotations(labels, &options.annotation),
+        container_id_file: options.cidfile.as_ref().map_or(String::new(), |path| path.display().to_string()),
+        ..HostConfig::default()
+    };
+    options.storage.apply(&mut given)?;
+    options.naming.apply(&mut given)?;
+    options.isolation.apply(&mut given)?;
+    options.resources.apply(&mut given)?;
+    Ok(given)
+}
+
+/// The lines of a file that say something.
+fn lines(what: &'static str, path: &Path) -> Result<Vec<String>, Invalid> {
+    let failed = |source| Invalid::File { what, path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// The labels of files, and over them those that were typed.
+fn labels(options: &Options) -> Result<Vec<String>, Invalid> {
+    let mut labels = Vec::new();
+    for path in &options.label_file {
+        labels.extend(lines("label file", path)?);
+    }
+    labels.extend(options.label.iter().cloned());
+    Ok(labels)
 }
 
 /// The variables of these files and of the command line.
 pub fn environment(files: &[std::path::PathBuf], typed: &[String]) -> Result<Vec<String>, Invalid> {
     let mut variables = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path).map_err(|source| Invalid::EnvFile { path: path.clone(), source })?;
-        let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
-        variables.extend(lines.map(str::to_owned));
+        variables.extend(lines("environment file", path)?);
     }
     variables.extend(typed.iter().cloned());
     let mut resolved = Vec::new();
@@ -266,37 +306,6 @@ pub fn environment(files: &[std::path::PathBuf], typed: &[String]) -> Result<Vec
     Ok(resolved)
 }
 
-/// A volume in Docker's short form, its source made absolute and, as with Docker, made at all.
-fn bind(text: &str) -> Result<String, Invalid> {
-    let refuse = |problem| Invalid::Volume { text: text.to_owned(), problem };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts[..] {
-        [source, destination] => (source, destination, "rw"),
-        [source, destination, options] => (source, destination, options),
-        [_] => return Err(refuse("an anonymous volume is not offered by this version: give SOURCE:DESTINATION")),
-        _ => return Err(refuse("it has more than three parts")),
-    };
-    if !Path::new(destination).is_absolute() || destination == "/" {
-        return Err(refuse("the destination must be an absolute path, and not the root"));
-    }
-    if !source.starts_with(['/', '.', '~']) {
-        return Err(refuse("a named volume is not offered by this version: give a path, such as ./data"));
-    }
-    if let Some(option) = options.split(',').find(|o| !matches!(*o, "ro" | "rw" | "rprivate" | "private")) {
-        return Err(match option {
-            "z" | "Z" => refuse("SELinux labels are not offered by this version"),
-            _ => refuse("its options can be ro and rw"),
-        });
-    }
-    let source = std::path::absolute(source).map_err(|_| refuse("the source is no path"))?;
-    if !source.exists() {
-        let made = std::fs::create_dir_all(&source);
-        made.map_err(|error| Invalid::Source { path: source.clone(), source: error })?;
-    }
-    let mode = if options.split(',').any(|o| o == "ro") { "ro" } else { "rw" };
-    Ok(format!("{}:{destination}:{mode}", source.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,17 +315,5 @@ mod tests {
         let hint = |text: &str| Invalid::Flag { text: text.to_owned() }.hint().unwrap();
         assert!(hint("--entrypont").contains("--entrypoint"));
         assert!(hint("--nothing-like-it").contains("--help"));
-    }
-
-    #[test]
-    fn volumes() {
-        let here = tempfile::tempdir().unwrap();
-        let path = here.path().display();
-        assert_eq!(bind(&format!("{path}:/x")).unwrap(), format!("{path}:/x:rw"));
-        assert_eq!(bind(&format!("{path}/new:/x:ro")).unwrap(), format!("{path}/new:/x:ro"));
-        assert!(here.path().join("new").is_dir());
-        for bad in ["/a", "name:/x", "/a:x", "/a:/", "/a:/b:rx", "/a:/b:ro:z", "/a:/b:z"] {
-            assert!(bind(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -15,6 +15,26 @@ pub fn parse(typed: &[String]) -> Result<Ports, Invalid> {
     Ok(ports)
 }
 
+/// The ports that `--expose` means: `PORT[-PORT][/PROTOCOL]`.
+pub fn exposed(typed: &[String]) -> Result<Vec<String>, Invalid> {
+    let one = |text: &String| exposed_one(text).map_err(|problem| Invalid::Publish { text: text.clone(), problem });
+    Ok(typed.iter().map(one).collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn exposed_one(text: &str) -> Result<Vec<String>, &'static str> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !["tcp", "udp", "sctp"].contains(&&*protocol) {
+        return Err("its protocol can be tcp, udp or sctp");
+    }
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err("the first port of a range is greater than its last");
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
 fn parse_one(text: &str) -> Result<(u16, PortBinding), &'static str> {
     let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     match protocol.to_ascii_lowercase().as_str() {

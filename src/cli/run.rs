@@ -25,11 +25,14 @@ mod isolated {
     /// the terminal of the caller, and with nothing left of it afterwards. With --detach, --name or --entrypoint it
     /// gets a container like an image.
     #[derive(Debug, clap::Args)]
-    #[command(after_help = "Examples:
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:
   wherry run --rm alpine echo hello
   wherry run --rm -it -v ./src:/src -w /src debian bash
   wherry run --rm -v ./data:/data:ro ./app.wasm --verbose
-  wherry run -d --name web me/web:1")]
+  wherry run -d --name web me/web:1"
+    )]
     pub struct Args {
         /// Run container in background and print container ID
         #[arg(short, long)]

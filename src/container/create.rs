@@ -45,6 +45,12 @@ pub struct Create {
     pub working_dir: Option<String>,
     /// The host name.
     pub hostname: Option<String>,
+    /// The domain that it is in.
+    pub domainname: Option<String>,
+    /// Ports, as `80/tcp`, besides those that the image names.
+    pub exposed_ports: Vec<String>,
+    /// Seconds that it is given to end.
+    pub stop_timeout: Option<i64>,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether its input is open.
@@ -91,9 +97,10 @@ impl Store {
         directory: &Path,
         typed: Option<String>,
     ) -> Result<(Record, String, Prepared), Error> {
-        let config = config(&create, image, id);
+        let mut config = config(&create, image, id);
         let Found { engine, rootfs, root, entry } = self.find_program(image, chain, directory, &config)?;
         granted::settle(&mut create.host_config, engine)?;
+        self.settle_modes(&mut config, &mut create.host_config, create.hostname.is_some(), engine)?;
         let limit = create.host_config.grants()?.limit;
         let program = match engine {
             Engine::Linux => None,
@@ -310,16 +317,23 @@ fn config(create: &Create, image: &Image, id: &str) -> Config {
     let or = |typed: &Option<String>, image: &str| typed.clone().unwrap_or_else(|| image.to_owned());
     Config {
         hostname: or(&create.hostname, &id[..12]),
+        domainname: or(&create.domainname, ""),
         user: or(&create.user, &of_image.user),
         tty: create.tty,
         open_stdin: create.open_stdin,
         env: merged(&of_image.env, &create.env),
-        exposed_ports: of_image.exposed_ports.keys().map(|port| (port.clone(), Empty {})).collect(),
+        exposed_ports: of_image
+            .exposed_ports
+            .keys()
+            .chain(&create.exposed_ports)
+            .map(|port| (port.clone(), Empty {}))
+            .collect(),
         cmd,
         entrypoint: entrypoint.unwrap_or_else(|| of_image.entrypoint.clone()),
         working_dir: or(&create.working_dir, &of_image.working_dir),
         labels,
         stop_signal: or(&create.stop_signal, &of_image.stop_signal),
+        stop_timeout: create.stop_timeout,
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::start::Asked;
+use super::intent::Asked;
 use super::{Config, Error, HostConfig, Places, granted, publish};
 use crate::bundle::{self, Bundle};
 use crate::engine::linux::{self, Options, Request, Stdio};
@@ -63,7 +63,12 @@ impl Places {
         let mut host_config = direct.host_config.clone();
         granted::settle(&mut host_config, Engine::Wasm)?;
         publish::check(&host_config, &direct.config, Engine::Wasm, compiled.serves(), &direct.name)?;
-        let asked = Asked { config: &direct.config, host_config: &host_config, engine: Engine::Wasm };
+        let asked = Asked {
+            config: &direct.config,
+            host_config: &host_config,
+            engine: Engine::Wasm,
+            namespaces: granted::namespaces(&host_config),
+        };
         let intent = self.intent(&asked, Vec::new(), None)?;
         // The directory is only what relative paths in the bundle would begin at, and there are none.
         let bundle = Bundle::unwritten(Path::new("/"), bundle::spec(&intent));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::start::environment;
+use super::intent::environment;
 use super::{Container, Error, Status, Store, name};
 use crate::engine::wasm::view::Numbers;
 use crate::sys::pty;

@@ -4,6 +4,7 @@
 //! host's. It reaches there what was granted and nothing else.
 
 use super::{Error, HostConfig, parse_bind};
+use crate::bundle::{Namespace, Namespaces};
 use crate::engine::Engine;
 use crate::engine::wasm::grant::Grants;
 
@@ -17,6 +18,12 @@ impl HostConfig {
     pub(super) fn grants(&self) -> Result<Grants, Error> {
         Ok(Grants::parse(self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())))?)
     }
+}
+
+/// The namespaces of a program that runs without a container: all its own, but for the network that was settled.
+pub(super) fn namespaces(host_config: &HostConfig) -> Namespaces {
+    let network = if host_config.network_mode == HOST { Namespace::Host } else { Namespace::Own };
+    Namespaces { network, ..Namespaces::default() }
 }
 
 /// Refuses grants that cannot be meant, and decides the network if it was left open.

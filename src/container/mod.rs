@@ -13,14 +13,19 @@
 
 mod archive;
 mod create;
+mod device;
 mod direct;
 mod exec;
 mod files;
 mod granted;
+mod host_config;
+mod intent;
+mod join;
 mod name;
 mod publish;
 mod record;
 mod remove;
+mod security;
 mod signal;
 mod start;
 mod status;
@@ -34,13 +39,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use create::Create;
+pub use device::is_access;
 pub use direct::{Direct, Program};
 pub use exec::Exec;
+pub use host_config::{DeviceMapping, HostConfig, ThrottleDevice, Ulimit, WeightDevice};
+pub use intent::parse_bind;
 pub use name::new_id;
 pub use publish::{MAX_PUBLISHED, PortBinding, Ports};
-pub use record::{Config, HostConfig, Record};
+pub use record::{Config, Record};
 pub use signal::{InvalidSignal, number as signal_number};
-pub use start::{StartOptions, parse_bind};
+pub use start::StartOptions;
 pub use status::Status;
 pub use usage::Usage;
 pub use view::{OpenFile, Resident, View};
@@ -143,6 +151,24 @@ pub enum Error {
     PublishAddress { address: String },
     #[error("Bind for {address} failed: {problem}")]
     Bind { address: std::net::SocketAddr, problem: String, call: sys::Error },
+    #[error("{rule:?} is no device rule: it is a, b or c, MAJOR:MINOR and some of rwm, as in 'c 13:* rw'")]
+    DeviceRule { rule: String },
+    #[error("error gathering device information while adding custom device {path:?}")]
+    NoDevice { path: PathBuf, source: std::io::Error },
+    #[error("error gathering device information while adding custom device {path:?}: not a device node")]
+    NotADevice { path: PathBuf },
+    #[error("there are more devices in {path:?} than can be given to a container")]
+    TooManyDevices { path: PathBuf },
+    #[error("invalid --security-opt {option:?}: {problem}")]
+    SecurityOpt { option: String, problem: &'static str },
+    #[error("invalid ulimit type: {name}")]
+    Ulimit { name: String },
+    #[error("cannot join the namespace of container {name}: it is not running")]
+    JoinNotRunning { name: String },
+    #[error("conflicting options: {what}")]
+    Conflict { what: &'static str },
+    #[error("--{flag} is for Linux programs, and this one is WebAssembly")]
+    FlagToWasm { flag: &'static str },
     #[error(transparent)]
     User(#[from] InvalidUser),
     #[error(transparent)]
@@ -181,6 +207,10 @@ impl Failure for Error {
             Self::NotFound { .. } => Kind::NotFound,
             Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::InvalidName { .. } | Self::NoCommand | Self::NotADirectory { .. } => Kind::InvalidArgument,
+            Self::DeviceRule { .. } | Self::NotADevice { .. } | Self::TooManyDevices { .. } => Kind::InvalidArgument,
+            Self::SecurityOpt { .. } | Self::Ulimit { .. } | Self::Conflict { .. } => Kind::InvalidArgument,
+            Self::FlagToWasm { .. } => Kind::InvalidArgument,
+            Self::JoinNotRunning { .. } => Kind::FailedPrecondition,
             Self::GrantsToLinux | Self::GrantsWithoutNetwork | Self::StoreOutside { .. } => Kind::InvalidArgument,
             Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
             Self::PublishAddress { .. }
@@ -191,7 +221,7 @@ impl Failure for Error {
             Self::Bind { call, .. } => call.kind(),
             Self::Record { .. } => Kind::DataLoss,
             Self::NewerRecord { .. } | Self::Plugin => Kind::Unsupported,
-            Self::Io { source, .. } => Kind::of_io(source),
+            Self::Io { source, .. } | Self::NoDevice { source, .. } => Kind::of_io(source),
             Self::Sys { source, .. } => source.kind(),
             Self::User(source) => source.kind(),
             Self::Capability(source) => source.kind(),

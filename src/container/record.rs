@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, HostConfig};
 use crate::engine::Engine;
 use crate::oci::Digest;
 use crate::snapshot::{LayerId, Rootfs};
@@ -47,6 +47,8 @@ pub struct Record {
 pub struct Config {
     /// The host name.
     pub hostname: String,
+    /// The domain that it is in.
+    pub domainname: String,
     /// Who it runs as, as typed.
     pub user: String,
     /// Whether it has a terminal.
@@ -67,51 +69,14 @@ pub struct Config {
     pub labels: std::collections::BTreeMap<String, String>,
     /// The signal that asks it to end.
     pub stop_signal: String,
+    /// Seconds that it is given to end, if not the usual ten; -1 for as long as it likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
 }
 
 /// An object with nothing in it, as which Docker writes the values of what is a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
-
-/// What the host gives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct HostConfig {
-    /// `none` or `host`; empty until it is decided at create.
-    pub network_mode: String,
-    /// `source:destination[:ro]`.
-    pub binds: Vec<String>,
-    /// Whether it goes away with its end.
-    pub auto_remove: bool,
-    /// Whether its root filesystem cannot be written.
-    pub readonly_rootfs: bool,
-    /// Capabilities beyond the default.
-    pub cap_add: Vec<String>,
-    /// Capabilities of the default that it does not have.
-    pub cap_drop: Vec<String>,
-    /// `no-new-privileges`, `seccomp=unconfined`.
-    pub security_opt: Vec<String>,
-    /// The most memory, in bytes; 0 for no limit.
-    pub memory: i64,
-    /// The most memory and swap together, in bytes; 0 for no limit, -1 for no limit on swap.
-    pub memory_swap: i64,
-    /// Memory that it is pushed back to when there is little.
-    pub memory_reservation: i64,
-    /// Processors, in billionths; 0 for no limit.
-    pub nano_cpus: i64,
-    /// Its weight among others that want the processor; 0 for the usual.
-    pub cpu_shares: u64,
-    /// The processors that it may run on; empty for all.
-    pub cpuset_cpus: String,
-    /// The most processes and threads; 0 for no limit.
-    pub pids_limit: i64,
-    /// What of the host leads to which port.
-    pub port_bindings: super::Ports,
-    /// Whether something does to every port.
-    pub publish_all_ports: bool,
-    /// What the engine is told in the runtime specification: the grants of a Wasm program are among it.
-    pub annotations: std::collections::BTreeMap<String, String>,
-}
 
 impl Config {
     /// The program and all its arguments.

@@ -14,6 +14,9 @@ use crate::task;
 /// The signal that cannot be refused.
 const KILL: i32 = 9;
 
+/// Seconds that a container is given to end, if nobody says otherwise, as Docker has it.
+const GRACE: i64 = 10;
+
 /// Text that names no signal.
 #[derive(Debug, thiserror::Error)]
 #[error("Invalid signal: {text}")]
@@ -56,8 +59,11 @@ impl Store {
         }
     }
 
-    /// Asks the container to end, and after `grace` makes it; without a limit it may take its time.
-    pub fn stop(&self, container: &Container, signal: Option<i32>, grace: Option<Duration>) -> Result<(), Error> {
+    /// Asks the container to end, and after `seconds` makes it; with less than none it may take its time. What is not said
+    /// is the container's own, or usual.
+    pub fn stop(&self, container: &Container, signal: Option<i32>, seconds: Option<i64>) -> Result<(), Error> {
+        let seconds = seconds.or(container.record.config.stop_timeout).unwrap_or(GRACE);
+        let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
         let Status::Running { supervisor, .. } = &container.status else { return Ok(()) };
         let own = Some(container.record.config.stop_signal.as_str()).filter(|s| !s.is_empty());
         let signal = signal.or(own.and_then(|s| number(s).ok())).unwrap_or(15);

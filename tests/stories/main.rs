@@ -12,6 +12,7 @@ mod check;
 mod events;
 mod exec;
 mod faults;
+mod flags;
 mod gc;
 mod images;
 mod isolation;

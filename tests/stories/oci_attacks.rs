@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use wherry::bundle::{DEFAULT_CAPABILITIES, Intent, Network, User, seccomp, spec};
+use wherry::bundle::{DEFAULT_CAPABILITIES, Intent, seccomp, spec};
 
 use super::support::oci::{path, until_written};
 use super::support::{Oci, copy_program, eventually};
@@ -28,21 +28,14 @@ fn like_docker(oci: &Oci, id: &str, args: &[&str]) -> PathBuf {
         args: args.iter().map(|&word| word.to_owned()).collect(),
         env: vec!["PATH=/bin".into()],
         cwd: "/".into(),
-        user: User::default(),
-        terminal: false,
         hostname: "story".into(),
-        readonly_rootfs: false,
-        binds: Vec::new(),
-        network: Network::None,
+        shm_size: Some(64 << 20),
+        masked: true,
         capabilities: DEFAULT_CAPABILITIES.into(),
-        no_new_privileges: false,
         seccomp: Some(seccomp::default_profile(&DEFAULT_CAPABILITIES.into(), native)),
         cgroup: Some(format!("/wherry/{id}").into()),
-        rootless: false,
         last_group: i32::MAX as u32,
-        blind: false,
-        resources: Default::default(),
-        annotations: Default::default(),
+        ..Intent::default()
     });
     oci.bundle_with(id, "", |config| {
         let root = config["root"].take();

@@ -77,6 +77,15 @@ pub fn resolve(root: Option<BorrowedFd<'_>>, typed: &str) -> Result<Resolved, In
     resolve_in(&passwd, &group, typed)
 }
 
+/// The groups that were named besides, by the group file of the root filesystem `root`.
+pub fn groups(root: Option<BorrowedFd<'_>>, names: &[String]) -> Result<Vec<u32>, InvalidUser> {
+    let known = match root {
+        Some(root) if !names.is_empty() => read(root, "etc/group")?,
+        _ => String::new(),
+    };
+    names.iter().map(|name| group_id(&known, name)).collect()
+}
+
 fn resolve_in(passwd: &str, group: &str, typed: &str) -> Result<Resolved, InvalidUser> {
     let (user, wanted_group) = match typed.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
