@@ -5,7 +5,7 @@ mod file;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use file::{Age, Collection, Error, Level, Preferences};
+pub use file::{Age, Collection, Error, Level, Preferences, Storage};
 
 /// The directories of one data root.
 #[derive(Clone, Debug, PartialEq, Eq)]

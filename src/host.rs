@@ -4,6 +4,7 @@
 pub mod check;
 pub mod gc;
 pub mod make;
+mod spare;
 pub mod usage;
 
 use std::cell::OnceCell;
@@ -240,20 +241,38 @@ impl Host {
         Ok(self.snapshots()?.unpack(self.content()?, layers, progress)?)
     }
 
-    /// Pulls an image and unpacks its layers while they come. Both must have come right before the image has its
+    /// Pulls an image and unpacks its layers while they come, and keeps the blobs that they come as, or does not: as the
+    /// configuration says, unless it is said here. Both must have come right before the image has its
     /// name; when either fails, what is told is what went wrong first of all: the download's failure, if it has one.
     pub fn pull(
         &self,
         runtime: &tokio::runtime::Runtime,
         reference: &Reference,
         platform: Option<&Platform>,
+        keep_blobs: Option<bool>,
         progress: &dyn PullProgress,
     ) -> Result<(image::Pulled, snapshot::Chain), Error> {
         // Whether it can be understood is known before anything is fetched.
-        self.preferences()?;
-        let found = runtime.block_on(self.images()?.find(self.registry(), reference, platform, progress))?;
-        let chain = self.fetch_and_unpack(runtime, &found, progress)?;
+        let keep = keep_blobs.unwrap_or(self.preferences()?.storage.keep_blobs);
+        // What is unpacked now stays so until the end.
+        let held = OnceCell::new();
+        let unpacked = |layers: &[Layer]| {
+            let hold = || self.snapshots()?.hold(&LayerId::of_chain(layers)).map_err(Error::from);
+            once(&held, hold).map_or_else(|_| Vec::new(), |_| self.unpacked(layers))
+        };
+        let spare: Option<&image::Unpacked<'_>> = if keep { None } else { Some(&unpacked) };
+        let found = runtime.block_on(self.images()?.find(self.registry(), reference, platform, spare, progress))?;
+        let chain = match self.fetch_and_unpack(runtime, &found, progress) {
+            // All of it has come, and is of no use. What is told is why, and not how tidying up went.
+            Err(Error::Snapshot(refusal)) if refusal.is_refusal() => {
+                tolerate(found.discard());
+                tolerate(self.sweep_layers());
+                return Err(refusal.into());
+            }
+            unpacked => unpacked?,
+        };
         let pulled = found.register()?;
+        self.keep_or_drop(&pulled.image, reference, keep)?;
         self.note_image("pull", &reference.familiar(), &reference.name());
         Ok((pulled, chain))
     }

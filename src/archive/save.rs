@@ -17,14 +17,14 @@ pub struct Plan {
     index: Vec<Value>,
     docker: Vec<Value>,
     blobs: BTreeMap<Digest, u64>,
-    _lease: content::Lease,
+    lease: content::Lease,
 }
 
 /// Decides what goes into the archive of images, each by a name or an id, for these platforms or all that are here.
 pub fn plan(images: &image::Store, content: &content::Store, names: &[String], platforms: &[Platform]) -> Result<Plan> {
     let lease = content.lease()?;
     let mut plan =
-        Plan { content: content.clone(), index: Vec::new(), docker: Vec::new(), blobs: BTreeMap::new(), _lease: lease };
+        Plan { content: content.clone(), index: Vec::new(), docker: Vec::new(), blobs: BTreeMap::new(), lease };
     for name in names {
         for root in images.roots(name, platforms)? {
             // By its id, an image is saved without a name.
@@ -75,6 +75,17 @@ impl Plan {
         {
             tags.push(tag);
         }
+    }
+
+    /// The blobs that have to be fetched before it can be written: they were not kept.
+    pub fn missing(&self) -> Vec<Descriptor> {
+        let missing = self.blobs.iter().filter(|(digest, _)| !self.content.has(digest));
+        missing.map(|(digest, size)| Descriptor::new(Default::default(), digest.clone(), *size)).collect()
+    }
+
+    /// What keeps its blobs here.
+    pub fn lease(&self) -> &content::Lease {
+        &self.lease
     }
 
     /// Writes the archive.

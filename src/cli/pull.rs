@@ -16,6 +16,9 @@ pub struct Args {
     /// Download all tagged images in the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Keep what the layers came as once they are unpacked, or do not [default: as the configuration says, or true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    keep_blobs: Option<bool>,
     /// Suppress verbose output
     #[arg(short, long)]
     quiet: bool,
@@ -90,7 +93,7 @@ fn all_tags(args: &Args, reference: &Reference, ctx: &Context) -> Outcome {
 
 fn pull_and_compile(args: &Args, reference: &Reference, ctx: &Context) -> Result<Pulled, Box<dyn Failure>> {
     let progress = view(Stream::Stdout, args.quiet);
-    let (pulled, chain) = pull(ctx, reference, args.platform.as_ref(), &*progress)?;
+    let (pulled, chain) = pull(ctx, reference, args.platform.as_ref(), args.keep_blobs, &*progress)?;
     drop(progress);
     // So that no run has to wait for it.
     compile(ctx, &pulled.image, &chain, args.quiet)?;
@@ -131,9 +134,10 @@ pub fn pull(
     ctx: &Context,
     reference: &Reference,
     platform: Option<&Platform>,
+    keep_blobs: Option<bool>,
     progress: &dyn PullProgress,
 ) -> Result<(Pulled, Chain), Box<dyn Failure>> {
-    Ok(ctx.host()?.pull(&asynchronous()?, reference, platform, progress)?)
+    Ok(ctx.host()?.pull(&asynchronous()?, reference, platform, keep_blobs, progress)?)
 }
 
 /// What a pull or a push runs on.
@@ -165,7 +169,7 @@ pub fn image_for(
         return Err(image::Error::not_found(typed).into());
     }
     let progress = view(Stream::Stderr, quiet);
-    let (pulled, chain) = pull(ctx, &reference, platform, &*progress)?;
+    let (pulled, chain) = pull(ctx, &reference, platform, None, &*progress)?;
     drop((progress, chain));
     gc::after_pull(ctx, &pulled.image)?;
     Ok(pulled.image)

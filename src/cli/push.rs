@@ -163,7 +163,10 @@ fn push_image(args: &Args, what: &str, reference: &Reference, ctx: &Context) -> 
     let (images, registry) = (ctx.host()?.images()?, ctx.host()?.registry());
     let progress = view(Stream::Stdout, args.quiet);
     let push = images.push(registry, what, reference, args.platform.as_ref(), &*progress);
-    Ok(asynchronous()?.block_on(push)?)
+    let pushed = asynchronous()?.block_on(push);
+    // What had to be fetched for it goes again, also when it failed.
+    ctx.host()?.drop_again()?;
+    Ok(pushed?)
 }
 
 /// The artifact's configuration, in the CNCF's words. There is none for WASI 0.3: what a component imports says it.

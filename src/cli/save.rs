@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use super::progress::{Stream, view};
+use super::pull::asynchronous;
 use super::{Context, Outcome};
 use crate::archive;
 use crate::error::{Failure, Kind};
@@ -58,10 +60,17 @@ pub fn run(args: Args, ctx: &Context) -> Outcome {
     }
     let host = ctx.host()?;
     let plan = archive::plan(host.images()?, host.content()?, &args.images, &args.platform)?;
+    let missing = plan.missing();
+    if !missing.is_empty() {
+        let progress = view(Stream::Stderr, true);
+        host.bring_back(&asynchronous()?, &missing, &*progress, plan.lease())?;
+    }
     match &args.output {
         Some(path) => to_file(path, |file| Ok(plan.write(BufWriter::with_capacity(BUFFER, file))?))?,
         None => plan.write(BufWriter::with_capacity(BUFFER, std::io::stdout().lock()))?,
     }
+    drop(plan);
+    host.drop_again()?;
     for name in &args.images {
         if let Some(image) = host.images()?.get(name, None)? {
             host.note_image("save", image.id().as_str(), name);

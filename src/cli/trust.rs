@@ -159,7 +159,7 @@ fn rows_of(scope: &str, requirement: &Requirement) -> Vec<Value> {
 fn verify(args: &Verify, ctx: &Context) -> Outcome {
     let runtime = pull::asynchronous()?;
     let host = ctx.host()?;
-    let find = host.images()?.find(host.registry(), &args.image, args.platform.as_ref(), &Silent);
+    let find = host.images()?.find(host.registry(), &args.image, args.platform.as_ref(), None, &Silent);
     let found = runtime.block_on(find)?;
     let admitted = found.admitted();
     let image = args.image.familiar();

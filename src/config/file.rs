@@ -7,6 +7,9 @@
 //! high-watermark = "85%"     # when more of the disk than this is used, the least recently used images go …
 //! low-watermark = "80%"      # … until no more than this is
 //! keep = ["registry.example.org/base/*"]
+//!
+//! [storage]
+//! keep-blobs = false         # what a layer came as goes once it is unpacked
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -29,6 +32,22 @@ const MAX_AGE: Duration = Duration::from_secs(100 * 365 * 86400);
 pub struct Preferences {
     /// Which images go by themselves.
     pub gc: Collection,
+    /// What is kept of an image.
+    pub storage: Storage,
+}
+
+/// What is kept of an image that is pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Storage {
+    /// Whether a layer's blob is kept once it is unpacked.
+    pub keep_blobs: bool,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { keep_blobs: true }
+    }
 }
 
 /// Which images go by themselves: none, unless something is set.
@@ -239,6 +258,10 @@ fn bytes(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn keeps(text: &str) -> bool {
+        Preferences::parse(text).unwrap().storage.keep_blobs
+    }
+
     #[test]
     fn what_is_set_is_read() {
         let all = "[gc]\nunused-for = '1d12h'\nhigh-watermark = '85%'\nlow-watermark = '80%'\nkeep = ['a/*']\n";
@@ -249,6 +272,7 @@ mod tests {
         let sizes = Preferences::parse("gc = { high-watermark = '2GiB', low-watermark = '2GB' }").unwrap().gc;
         assert_eq!(sizes.watermarks(), Some((Level::Bytes(2 << 30), Level::Bytes(2_000_000_000))));
         assert_eq!(Level::Percent(85).of(u64::MAX), u64::MAX / 100 * 85 + 12);
+        assert!(keeps("") && !keeps("storage.keep-blobs = false"));
         for off in ["", "# nothing", "[gc]\nkeep = ['x']"] {
             assert!(!Preferences::parse(off).unwrap().gc.is_on(), "{off}");
         }
@@ -271,6 +295,7 @@ mod tests {
             ("[gc]\nhigh-watermark = '80%'\nlow-watermark = '85%'", "is above"),
             ("[gc]\nhigh-watermark = '80%'\nlow-watermark = '8GB'", "both percentages or both sizes"),
             ("[gc]\nkeep = ['']", "empty pattern"),
+            ("[storage]\nkeep-blobs = 'no'", "line 2: invalid type"),
             ("[gc", "line 1: "),
         ] {
             let error = Preferences::parse(text).unwrap_err();

@@ -19,7 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// While this lives, the blobs that this process asked the store for, or took in, are not removed.
 #[derive(Debug)]
 pub struct Lease {
-    _held: Arc<lease::Lease>,
+    held: Arc<lease::Lease>,
+}
+
+impl Lease {
+    /// The digests that are held by this process.
+    pub fn names(&self) -> HashSet<String> {
+        self.held.names()
+    }
 }
 
 /// The right to remove blobs.
@@ -34,11 +41,11 @@ impl Store {
     pub fn lease(&self) -> Result<Lease> {
         let mut current = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = current.upgrade() {
-            return Ok(Lease { _held: held });
+            return Ok(Lease { held });
         }
         let held = Arc::new(self.leases.take().map_err(|error| io("hold blobs in", &self.root)(error.source))?);
         *current = Arc::downgrade(&held);
-        Ok(Lease { _held: held })
+        Ok(Lease { held })
     }
 
     /// Keeps this blob as long as this process has a lease; without one, that is nobody's wish.
@@ -87,15 +94,25 @@ impl Collection<'_> {
         Ok(self.store.blobs()?.into_iter().filter(|digest| !needed(digest)).collect())
     }
 
+    /// Removes these blobs, but those that are needed by somebody at work. How many bytes that freed.
+    pub fn remove(self, blobs: &HashSet<Digest>) -> Result<u64> {
+        let free = blobs.iter().filter(|digest| !self.is_held(digest));
+        free.map(|digest| self.store.size_of(digest).map_or(Ok(0), |size| self.remove_one(digest).map(|()| size))).sum()
+    }
+
+    fn remove_one(&self, digest: &Digest) -> Result<()> {
+        let path = self.store.path_of(digest);
+        std::fs::remove_file(&path).map_err(io("remove", &path))
+    }
+
     /// Removes all blobs but those in `keep` and those that are needed by somebody at work. The digests removed, and
     /// how many bytes that freed.
     pub fn keep_only(self, keep: &HashSet<Digest>) -> Result<(Vec<Digest>, u64)> {
         let garbage = self.garbage(keep)?;
         let mut freed = 0;
         for digest in &garbage {
-            let path = self.store.path_of(digest);
             freed += self.store.size_of(digest).unwrap_or(0);
-            std::fs::remove_file(&path).map_err(io("remove", &path))?;
+            self.remove_one(digest)?;
         }
         Ok((garbage, freed))
     }

@@ -13,12 +13,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::spare::seal_fault;
 use super::{Error, Host};
+use crate::content::Lease;
 use crate::engine::wasm;
 use crate::error::{Failure, chain};
-use crate::image::{Audit, Part};
+use crate::image::{Audit, Part, Silent};
 use crate::oci::Digest;
 use crate::snapshot::{Fault, LayerId};
+use crate::state::Seal;
 
 /// The most files that are read at a time; more wait for the same disk.
 const MAX_WORKERS: usize = 4;
@@ -136,6 +139,10 @@ struct Examination<'a> {
     report: Report,
     /// Blobs that are not here or not whole.
     bad: HashSet<Digest>,
+    /// Blobs that were dropped on purpose, and whose layers are there.
+    spared: HashSet<Digest>,
+    /// What the files of the layers of such blobs were.
+    seals: HashMap<String, Seal>,
 }
 
 impl Host {
@@ -145,6 +152,7 @@ impl Host {
         if let Some(repair) = repair {
             let mut mending = Mending { host: self, repair, audits: &audits, made: &made };
             mending.run(&mut report)?;
+            self.drop_again()?;
         }
         Ok(report)
     }
@@ -166,7 +174,10 @@ impl Host {
         let here = self.snapshots()?.all()?;
         let _hold = self.snapshots()?.hold(&here)?;
         let (audits, made) = (self.images()?.audit()?, self.made()?);
-        let mut examination = Examination { host: self, depth, here, audits, made, report, bad: HashSet::new() };
+        let spared = self.images()?.spared(&|layers| self.unpacked(layers))?;
+        let seals = self.db()?.dropped().seals()?;
+        let mut examination =
+            Examination { host: self, depth, here, audits, made, report, bad: HashSet::new(), spared, seals };
         examination.run()?;
         Ok((examination.report, examination.audits, examination.made))
     }
@@ -227,13 +238,18 @@ impl Examination<'_> {
         all.sort_unstable();
         all.dedup();
         let depth = self.depth;
-        let faults = in_parallel(&all, |digest| blob_fault(depth, content, digest, &wanted));
+        let fault = |digest: &Digest| {
+            let dropped = self.spared.contains(digest) && !content.has(digest);
+            if dropped { None } else { blob_fault(depth, content, digest, &wanted) }
+        };
+        let faults = in_parallel(&all, fault);
         let needed: HashSet<Digest> = wanted.keys().cloned().collect();
         for (digest, fault) in all.iter().zip(faults) {
             let Some(fault) = fault else { continue };
             // It was removed while we looked; or removed and fetched again, and then it is held since the first look.
             let gone = needed.contains(digest) && !self.is_needed(digest)?;
-            if gone || blob_fault(depth, content, digest, &wanted).is_none() {
+            let again = || self.spared_now(digest).is_ok_and(|spared| spared) && !content.has(digest);
+            if gone || again() || blob_fault(depth, content, digest, &wanted).is_none() {
                 continue;
             }
             self.bad.insert(digest.clone());
@@ -242,6 +258,11 @@ impl Examination<'_> {
         }
         self.report.blobs = all.len();
         Ok(())
+    }
+
+    /// Whether it has been dropped meanwhile.
+    fn spared_now(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.host.images()?.spared(&|layers| self.host.unpacked(layers))?.contains(digest))
     }
 
     /// Whether a row that is still there needs it.
@@ -282,7 +303,7 @@ impl Examination<'_> {
         }
         let here = &self.here;
         let content = self.host.content()?;
-        let (depth, bad) = (self.depth, &self.bad);
+        let (depth, bad, seals) = (self.depth, &self.bad, &self.seals);
         let faults = in_parallel(here, |id| {
             let wanted = known.get(id);
             let below =
@@ -291,8 +312,11 @@ impl Examination<'_> {
             match (quick, wanted) {
                 (None, Some((image, at))) if depth == Depth::Whole => {
                     let blob = &image.layers()[*at].blob.digest;
-                    let comparable = content.has(blob) && !bad.contains(blob);
-                    if comparable { snapshots.compare(content, image.layers(), *at) } else { None }
+                    match content.has(blob) {
+                        true if bad.contains(blob) => None,
+                        true => snapshots.compare(content, image.layers(), *at),
+                        false => seal_fault(snapshots, id, seals.get(&id.to_string())),
+                    }
                 }
                 (quick, _) => quick,
             }
@@ -362,12 +386,10 @@ impl Examination<'_> {
     }
 
     fn unneeded(&self) -> Result<usize, Error> {
-        let wanted = self.wanted();
-        let blobs = self.host.content()?.blobs()?;
+        let blobs = self.host.images()?.unneeded()?;
         let needed = self.host.needed_layers()?;
         let layers = self.host.snapshots()?.all()?;
-        let blobs = blobs.iter().filter(|digest| !wanted.contains_key(*digest)).count();
-        Ok(blobs + layers.iter().filter(|id| !needed.contains(*id)).count())
+        Ok(blobs.len() + layers.iter().filter(|id| !needed.contains(*id)).count())
     }
 }
 
@@ -501,6 +523,7 @@ impl Mending<'_> {
         }
         let failed = |error: &dyn Failure| chain(error);
         let snapshots = self.host.snapshots().map_err(|e| failed(&e))?;
+        let _lease = self.bring_back(id).map_err(|e| failed(&e))?;
         let removed = snapshots.remove_damaged(std::slice::from_ref(id), &HashSet::new()).map_err(|e| failed(&e))?;
         if removed.is_empty() {
             return Err("it is in use at this moment: once more later".to_owned());
@@ -511,6 +534,24 @@ impl Mending<'_> {
             return if needed { Err("no image has it any more".to_owned()) } else { Ok(()) };
         };
         self.host.unpack(image.layers(), &()).map(drop).map_err(|e| failed(&e))
+    }
+
+    /// Fetches the blobs that a layer and those below it are made of, as far as they were dropped and are needed.
+    fn bring_back(&self, id: &LayerId) -> Result<Lease, Error> {
+        let lease = self.host.content()?.lease()?;
+        let images = self.audits.iter().filter_map(|audit| Some(&audit.read.as_ref().ok()?.image));
+        for image in images {
+            let ids = LayerId::of_chain(image.layers());
+            if !ids.contains(id) {
+                continue;
+            }
+            let missing = |other: &LayerId| other == id || !self.host.snapshots().is_ok_and(|s| s.has(other));
+            let layers = ids.iter().zip(image.layers()).filter(|(other, _)| missing(other));
+            let blobs: Vec<_> = layers.map(|(_, layer)| layer.blob.clone()).collect();
+            self.host.bring_back(self.repair.runtime, &blobs, &Silent, &lease)?;
+            break;
+        }
+        Ok(lease)
     }
 
     fn forget(&self, at: usize) -> Mended {

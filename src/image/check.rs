@@ -1,7 +1,5 @@
 //! Whether the records of images, their documents and their blobs fit together, and what can be fetched again.
 
-use std::collections::HashSet;
-
 use super::download::Download;
 use super::{Error, Image, MAX_CONFIG_BYTES, Result, Silent, Store, kind, record};
 use crate::oci::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, Manifest, Platform};
@@ -134,14 +132,11 @@ impl Store {
         Ok(())
     }
 
-    /// The blobs that no record and nobody at work needs.
+    /// The blobs that no record needs.
     pub fn unneeded(&self) -> Result<Vec<Digest>> {
-        let Some(collection) = self.content.collection()? else { return Ok(Vec::new()) };
-        let mut keep = HashSet::new();
-        for row in self.db.images().list()? {
-            keep.extend(record::blobs_of(&row)?);
-        }
-        Ok(collection.garbage(&keep)?)
+        let blobs = self.content.blobs()?;
+        let needed = self.needed(&self.db.images().list()?)?;
+        Ok(blobs.into_iter().filter(|digest| !needed.contains(digest)).collect())
     }
 
     /// Removes the blobs that no record and nobody at work needs. How many, and their bytes.

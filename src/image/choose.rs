@@ -12,6 +12,9 @@ pub const MAX_INDEX_ENTRIES: usize = 1024;
 /// BuildKit lists provenance and bills of materials beside the images, marked by this annotation.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
+/// And this one says of which image they are.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
 /// The images that an index lists.
 pub(super) fn images<'a>(reference: &str, index: &'a Index) -> Result<Vec<&'a Descriptor>> {
     match index.manifests.len() {
@@ -45,6 +48,11 @@ pub(super) fn among(images: Vec<Image>, wanted: Option<&Platform>) -> Option<Ima
         None => fits(&Platform::host()).or_else(|| fits(&Platform::wasm())).or(Some(0)),
     };
     images.into_iter().nth(position?)
+}
+
+/// Whether an index's entry vouches for a manifest that is `needed`: for the one that it names, or for any of them.
+pub(super) fn vouches(entry: &Descriptor, needed: impl Fn(&str) -> bool) -> bool {
+    !is_image(entry) && entry.annotations.get(ATTESTED).is_none_or(|digest| needed(digest))
 }
 
 fn is_image(entry: &Descriptor) -> bool {

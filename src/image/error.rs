@@ -32,6 +32,16 @@ pub enum Error {
         /// What is missing.
         digest: Digest,
     },
+    /// A blob was not kept, and cannot be had again.
+    #[error("{digest} was not kept once it was unpacked, and cannot be fetched again from {from}")]
+    Gone {
+        /// The blob.
+        digest: Digest,
+        /// The repositories that were asked.
+        from: String,
+        /// What the last of them said.
+        source: Box<Error>,
+    },
     /// Whoever read the layers as they came wants no more of them, and knows why.
     #[error("the layers are not wanted any more")]
     Abandoned,
@@ -330,6 +340,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Registry(error) => error.kind(),
+            Self::Gone { source, .. } => source.kind(),
             Self::Trust(error) => error.kind(),
             Self::Content(error) => error.kind(),
             Self::State(error) => error.kind(),
@@ -356,6 +367,9 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(error) => error.hint(),
+            Self::Gone { .. } => Some(
+                "pull the image with --keep-blobs where it can be had; a container of it can be exported".to_owned(),
+            ),
             Self::Trust(error) => error.hint(),
             Self::Content(error) => error.hint(),
             Self::State(error) => error.hint(),

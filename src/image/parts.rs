@@ -25,9 +25,15 @@ pub(super) struct Parts {
 
 impl Parts {
     /// The parts of the document of this digest; `None` if one of them is not here.
-    pub fn of(content: &content::Store, reference: &str, digest: &Digest) -> Result<Option<Self>> {
+    /// Blobs that were dropped on purpose count as here.
+    pub fn of(
+        content: &content::Store,
+        dropped: &HashSet<Digest>,
+        reference: &str,
+        digest: &Digest,
+    ) -> Result<Option<Self>> {
         let mut parts = Self::default();
-        let mut walk = Walk { content, reference, seen: HashSet::new() };
+        let mut walk = Walk { content, dropped, reference, seen: HashSet::new() };
         let top = Descriptor::new(MediaType::default(), digest.clone(), 0);
         Ok(walk.add(&mut parts, &top, 0)?.then_some(parts))
     }
@@ -35,6 +41,7 @@ impl Parts {
 
 struct Walk<'a> {
     content: &'a content::Store,
+    dropped: &'a HashSet<Digest>,
     reference: &'a str,
     seen: HashSet<Digest>,
 }
@@ -77,7 +84,7 @@ impl Walk<'_> {
         let mut here = true;
         for blob in blobs.filter(|blob| !is_kept_elsewhere(blob)) {
             if self.seen.insert(blob.digest.clone()) {
-                here &= self.content.has(&blob.digest);
+                here &= self.content.has(&blob.digest) || self.dropped.contains(&blob.digest);
                 parts.blobs.push(blob.clone());
             }
         }
@@ -138,7 +145,7 @@ mod tests {
         }
 
         fn parts(&self, of: &Value) -> Option<Parts> {
-            Parts::of(&self.store, "x", &of["digest"].as_str().unwrap().parse().unwrap()).unwrap()
+            Parts::of(&self.store, &HashSet::new(), "x", &of["digest"].as_str().unwrap().parse().unwrap()).unwrap()
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::download::Download;
+use super::dropped::{self, Unpacked};
 use super::incoming::Incoming;
 use super::record::{self, Facts};
 use super::{Error, Event, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Progress, Result, Store, choose};
 use crate::content::Lease;
+use crate::error::tolerate;
 use crate::oci::{
     Descriptor, Digest, Document, InvalidDocument, LayerFormat, MAX_MANIFEST_BYTES, Manifest, MediaType, Platform,
 };
@@ -47,23 +49,32 @@ pub struct Found {
     image: Image,
     missing: Vec<Descriptor>,
     incoming: Incoming,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl Store {
     /// Finds the image that `reference` names, for `platform` or for this machine, and looks which of its layers
-    /// are here. What follows: [`Found::fetch`] beside whoever reads [`Found::incoming`], then [`Found::register`].
+    /// are here; of those that are `unpacked`, if that is told, no blob is wanted. What follows: [`Found::fetch`] beside whoever reads [`Found::incoming`], then [`Found::register`].
     pub async fn find(
         &self,
         client: &Client,
         reference: &Reference,
         platform: Option<&Platform>,
+        unpacked: Option<&Unpacked<'_>>,
         progress: &dyn Progress,
     ) -> Result<Found> {
         let lease = self.content.lease()?;
+        let own = self.content.lease()?;
         let download = Download::new(client, reference, &self.content);
         let pull = Pull { store: self, download, reference, shown: reference.familiar(), progress };
-        pull.find(platform, lease).await
+        let found = pull.find(platform, unpacked, lease).await;
+        if found.is_err() {
+            // What was read to find that out is of no use; the failure is what is told.
+            let names = own.names();
+            drop(own);
+            tolerate(self.release(&names));
+        }
+        found
     }
 }
 
@@ -112,9 +123,19 @@ impl Found {
         self.download.free_space(&self.missing);
     }
 
+    /// Lets go of all that was fetched of an image that is refused, as far as no other image needs it.
+    pub fn discard(self) -> Result<()> {
+        let (store, names) = (self.store.clone(), self.lease.names());
+        drop(self);
+        store.release(&names)
+    }
+
     /// Gives the name to the image, whose blobs are all here.
     pub fn register(self) -> Result<Pulled> {
-        self.require_programs()?;
+        if let Err(error) = self.require_programs() {
+            tolerate(self.discard());
+            return Err(error);
+        }
         let digest = self.resolved.indexes.first().unwrap_or(&self.resolved.descriptor.digest).clone();
         let Resolved { indexes, manifest: Manifest { config, .. }, .. } = self.resolved;
         let row =
@@ -162,7 +183,7 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    async fn find(self, wanted: Option<&Platform>, lease: Lease) -> Result<Found> {
+    async fn find(self, wanted: Option<&Platform>, unpacked: Option<&Unpacked<'_>>, lease: Lease) -> Result<Found> {
         let resolved = self.resolve(wanted).await?;
         let admitted = self.admit(&resolved).await?;
         self.progress.event(&Event::Resolved { reference: self.reference.clone() });
@@ -170,7 +191,7 @@ impl Pull<'_> {
         let (image, needs) = self.describe(&resolved, &config)?;
         self.require_platform(wanted, &image.platform)?;
         self.require_offered(needs)?;
-        let missing = self.missing(&image);
+        let missing = self.missing(&image, unpacked);
         Ok(Found {
             store: self.store.clone(),
             incoming: Incoming::new(&self.store.content, missing.iter().map(|blob| blob.digest.clone())),
@@ -180,7 +201,7 @@ impl Pull<'_> {
             admitted,
             image,
             reference: self.reference.clone(),
-            _lease: lease,
+            lease,
         })
     }
 
@@ -314,11 +335,13 @@ impl Pull<'_> {
     }
 
     /// The layers that are not here, each once.
-    fn missing(&self, image: &Image) -> Vec<Descriptor> {
+    fn missing(&self, image: &Image, unpacked: Option<&Unpacked<'_>>) -> Vec<Descriptor> {
+        let wanted = unpacked.map(|unpacked| dropped::wanted(&image.layers, unpacked));
+        let spared = |digest: &Digest| wanted.as_ref().is_some_and(|wanted| !wanted.contains(digest));
         let mut seen = HashSet::new();
         let mut missing = Vec::new();
         for blob in image.layers.iter().map(|layer| &layer.blob).filter(|blob| seen.insert(&blob.digest)) {
-            if self.store.content.has(&blob.digest) {
+            if self.store.content.has(&blob.digest) || spared(&blob.digest) {
                 self.progress.event(&Event::Exists { digest: blob.digest.clone() });
             } else {
                 self.progress.event(&Event::Layer { digest: blob.digest.clone(), size: blob.size });

@@ -74,9 +74,9 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Pushed> {
         // Until the push has ended nobody may collect its blobs.
-        let _lease = self.content.lease()?;
+        let lease = self.content.lease()?;
         let (parts, instead_of) = self.choose(name, platform)?;
-        let push = Push { store: self, client, reference, progress };
+        let push = Push { store: self, client, reference, progress, lease };
         Ok(Pushed { instead_of, ..push.run(&parts).await? })
     }
 
@@ -109,13 +109,14 @@ impl Store {
         let row = rows.iter().find(|row| row.manifest == image.manifest.digest.as_str());
         let index: Option<Digest> = row.and_then(|row| row.index.as_ref()).and_then(|digest| digest.parse().ok());
         let index = index.filter(|_| platform.is_none());
+        let dropped = self.dropped()?;
         if let Some(index) = &index
-            && let Some(whole) = Parts::of(&self.content, name, index)?
+            && let Some(whole) = Parts::of(&self.content, &dropped, name, index)?
         {
             return Ok((whole, None));
         }
         let digest = image.manifest.digest;
-        let parts = Parts::of(&self.content, name, &digest)?;
+        let parts = Parts::of(&self.content, &dropped, name, &digest)?;
         Ok((parts.ok_or(content::Error::Missing { digest })?, index))
     }
 
@@ -129,7 +130,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Pushed> {
         // Until the push has ended nobody may collect its blobs.
-        let _lease = self.content.lease()?;
+        let lease = self.content.lease()?;
         let mut layer = self.keep(MediaType::WASM, bytes)?;
         layer.annotations.extend(artifact.title.map(|title| (TITLE.to_owned(), title)));
         let config = WasmConfig { layer_digests: vec![layer.digest.clone()], ..artifact.config };
@@ -147,7 +148,7 @@ impl Store {
         let descriptor = self.keep(MediaType::MANIFEST, &bytes)?;
         let documents = vec![Part { descriptor, bytes }];
         let blobs = manifest.layers.into_iter().chain([manifest.config]).collect();
-        Push { store: self, client, reference, progress }.run(&Parts { blobs, documents }).await
+        Push { store: self, client, reference, progress, lease }.run(&Parts { blobs, documents }).await
     }
 
     /// What the image's author says of it as an artifact of the CNCF, if it is one.
@@ -181,6 +182,7 @@ struct Push<'a> {
     client: &'a Client,
     reference: &'a Reference,
     progress: &'a dyn Progress,
+    lease: content::Lease,
 }
 
 impl Push<'_> {
@@ -241,7 +243,14 @@ impl Push<'_> {
         let contents = Blob { content: &self.store.content, digest };
         let sent = |bytes| self.progress.event(&Event::Sent { digest: digest.clone(), bytes });
         let parcel = Parcel { reference: self.reference, blob, contents: &contents, from };
-        let event = match self.client.deliver(parcel, &sent, &self.retry(Some(digest))).await {
+        let retry = self.retry(Some(digest));
+        let mut delivered = self.client.deliver(parcel, &sent, &retry).await;
+        // It was dropped. Only now it is known that the registry neither has it nor can take it from elsewhere.
+        if matches!(delivered, Err(registry::Error::Source { .. })) && !self.store.content.has(digest) {
+            self.store.bring_back(self.client, blob, self.progress, &self.lease).await?;
+            delivered = self.client.deliver(parcel, &sent, &retry).await;
+        }
+        let event = match delivered {
             Ok(Delivery::There) => Event::There { digest: digest.clone() },
             Ok(Delivery::Mounted(from)) => Event::Mounted { digest: digest.clone(), from },
             Ok(Delivery::Sent) => Event::Uploaded { digest: digest.clone() },

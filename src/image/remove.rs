@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Error, Image, Result, Store, record};
+use super::{Error, Image, MAX_INDEX_ENTRIES, Result, Store, choose, record};
 use crate::content::Collection;
-use crate::oci::{Digest, Platform};
+use crate::oci::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, MediaType, Platform};
 use crate::reference::Reference;
 use crate::state::ImageRow;
 
@@ -117,14 +117,57 @@ impl Store {
     pub(super) fn collect_garbage(&self, collection: Option<Collection<'_>>) -> Result<(Vec<Digest>, u64)> {
         let Some(collection) = collection else { return Ok((Vec::new(), 0)) };
         // Read while nobody can pull: no blob of a row that comes later is missed.
-        let (rows, mut keep) = (self.db.images().list()?, HashSet::new());
-        for row in &rows {
-            keep.extend(record::blobs_of(row)?);
-        }
+        let rows = self.db.images().list()?;
+        let keep = self.needed(&rows)?;
         let removed = collection.keep_only(&keep)?;
+        let kept: HashSet<&str> = keep.iter().map(Digest::as_str).collect();
+        self.db.dropped().forget(|blob| !kept.contains(blob))?;
         let ids: HashSet<&str> = rows.iter().map(|row| row.config.as_str()).collect();
         self.db.used().forget(|id| ids.contains(id))?;
         Ok(removed)
+    }
+}
+
+impl Store {
+    /// The blobs that these rows need: for their images, and of their indexes what vouches for those.
+    pub(super) fn needed(&self, rows: &[ImageRow]) -> Result<HashSet<Digest>> {
+        let (mut needed, mut indexes) = (HashSet::new(), HashSet::new());
+        for row in rows {
+            needed.extend(record::blobs_of(row)?);
+            indexes.extend(record::facts_of(row)?.indexes);
+        }
+        for index in &indexes {
+            let attestations = self.attestations(index, &needed);
+            needed.extend(attestations);
+        }
+        Ok(needed)
+    }
+
+    /// What of an index vouches for images that are `needed`, as far as it is here. A push of the whole index needs it.
+    fn attestations(&self, index: &Digest, needed: &HashSet<Digest>) -> Vec<Digest> {
+        // What cannot be read is told elsewhere, and has nothing that could be kept.
+        let read = |digest: &Digest, media_type: &MediaType| {
+            let bytes = self.content.peek(digest, MAX_MANIFEST_BYTES as u64).ok()?;
+            Document::parse(media_type, &bytes).ok()
+        };
+        let Some(Document::Index(index)) = read(index, &MediaType::default()) else { return Vec::new() };
+        let is_needed = |digest: &str| needed.iter().any(|needed| needed.as_str() == digest);
+        let vouches = |entry: &&Descriptor| choose::vouches(entry, is_needed);
+        let mut found = Vec::new();
+        for entry in index.manifests.iter().take(MAX_INDEX_ENTRIES).filter(vouches) {
+            let Some(Document::Manifest(manifest)) = read(&entry.digest, &entry.media_type) else { continue };
+            found.extend(manifest.layers.iter().chain([&manifest.config, entry]).map(|blob| blob.digest.clone()));
+        }
+        found
+    }
+
+    /// Removes those of these blobs that no row needs: a pull took them in that came to nothing.
+    pub(super) fn release(&self, names: &HashSet<String>) -> Result<()> {
+        let Some(collection) = self.content.collection()? else { return Ok(()) };
+        let needed = self.needed(&self.db.images().list()?)?;
+        let named: HashSet<Digest> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        collection.remove(&named.difference(&needed).cloned().collect())?;
+        Ok(())
     }
 }
 

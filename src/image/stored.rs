@@ -1,7 +1,7 @@
 //! Images as a whole: all that belongs to a name, to be sent or written elsewhere; and the other way, an image whose
 //! blobs are here already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::tag::unix_ns;
 use super::{Error, Image, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, Result, Store, choose, kind, record};
@@ -52,12 +52,13 @@ impl Store {
         if rows.is_empty() {
             return Err(Error::not_found(name_or_id));
         }
+        let dropped = self.dropped()?;
         if platforms.is_empty()
-            && let Some(root) = self.whole_index(&rows)?
+            && let Some(root) = self.whole_index(&rows, &dropped)?
         {
             return Ok(vec![root]);
         }
-        let roots = rows.iter().map(|row| self.manifest_root(row)).collect::<Result<Vec<_>>>()?;
+        let roots = rows.iter().map(|row| self.manifest_root(row, &dropped)).collect::<Result<Vec<_>>>()?;
         let fits = |root: &Root| root.images.iter().any(|i| platforms.iter().any(|p| i.platform().satisfies(p)));
         let chosen: Vec<Root> = roots.into_iter().filter(|root| platforms.is_empty() || fits(root)).collect();
         if chosen.is_empty() {
@@ -77,7 +78,7 @@ impl Store {
     }
 
     /// The index of a name's rows, if all that it lists is here.
-    fn whole_index(&self, rows: &[ImageRow]) -> Result<Option<Root>> {
+    fn whole_index(&self, rows: &[ImageRow], dropped: &HashSet<Digest>) -> Result<Option<Root>> {
         let Some(index) = rows[0].index.as_ref() else { return Ok(None) };
         let digest: Digest = index.parse().map_err(|error| self.unreadable(&rows[0], &error))?;
         let Some(size) = self.content.size_of(&digest) else { return Ok(None) };
@@ -85,17 +86,17 @@ impl Store {
         let Some(media_type) = media_type_of(&bytes) else { return Ok(None) };
         let descriptor = Descriptor::new(media_type.as_str().into(), digest, size);
         let mut blobs = Vec::new();
-        if !self.gather(&descriptor, MAX_INDEX_DEPTH, &mut blobs)? {
+        if !self.gather(&descriptor, MAX_INDEX_DEPTH, dropped, &mut blobs)? {
             return Ok(None);
         }
         let images = rows.iter().map(record::image_of).collect::<Result<Vec<_>>>()?;
         Ok(Some(Root { reference: name_of(&rows[0])?, descriptor, images, blobs: distinct(blobs) }))
     }
 
-    fn manifest_root(&self, row: &ImageRow) -> Result<Root> {
+    fn manifest_root(&self, row: &ImageRow, dropped: &HashSet<Digest>) -> Result<Root> {
         let image = record::image_of(row)?;
         let mut blobs = Vec::new();
-        if !self.gather(&image.manifest, MAX_INDEX_DEPTH, &mut blobs)? {
+        if !self.gather(&image.manifest, MAX_INDEX_DEPTH, dropped, &mut blobs)? {
             let reference = row.name.clone();
             return Err(Error::Incomplete { reference, digest: image.manifest.digest.clone() });
         }
@@ -104,8 +105,14 @@ impl Store {
         Ok(Root { reference: name_of(row)?, descriptor, images: vec![image], blobs: distinct(blobs) })
     }
 
-    /// Collects what a document leads to, itself last. Whether all of it is here.
-    fn gather(&self, document: &Descriptor, depth: usize, blobs: &mut Vec<Descriptor>) -> Result<bool> {
+    /// Collects what a document leads to, itself last. Whether all of it is here, or was dropped on purpose.
+    fn gather(
+        &self,
+        document: &Descriptor,
+        depth: usize,
+        dropped: &HashSet<Digest>,
+        blobs: &mut Vec<Descriptor>,
+    ) -> Result<bool> {
         if depth == 0 || !self.content.has(&document.digest) {
             return Ok(false);
         }
@@ -115,7 +122,7 @@ impl Store {
         let parts = match Document::parse(&document.media_type, &bytes).map_err(failed)? {
             Document::Index(index) => {
                 for entry in &index.manifests {
-                    if !self.gather(entry, depth - 1, blobs)? {
+                    if !self.gather(entry, depth - 1, dropped, blobs)? {
                         return Ok(false);
                     }
                 }
@@ -123,13 +130,13 @@ impl Store {
             }
             Document::Manifest(Manifest { config, layers, .. }) => layers.into_iter().chain([config]).collect(),
         };
-        let here = parts.iter().all(|part| self.content.has(&part.digest));
+        let here = parts.iter().all(|part| self.content.has(&part.digest) || dropped.contains(&part.digest));
         blobs.extend(parts);
         blobs.push(document.clone());
         Ok(here)
     }
 
-    /// The images that a document leads to, an index or a manifest, whose blobs must all be here. Attestations are no
+    /// The images that a document leads to, an index or a manifest, whose blobs must all be here or dropped on purpose. Attestations are no
     /// images; what an index lists and is not here is left out, unless there is nothing else.
     pub fn ready(&self, shown: &str, document: &Descriptor) -> Result<Vec<Ready>> {
         let mut ready = Vec::new();
@@ -172,8 +179,10 @@ impl Store {
     }
 
     fn assemble(&self, shown: &str, descriptor: &Descriptor, manifest: &Manifest, indexes: &[Digest]) -> Result<Ready> {
+        let dropped = self.dropped()?;
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             match self.content.size_of(&blob.digest) {
+                None if dropped.contains(&blob.digest) => {}
                 None => {
                     return Err(Error::Incomplete { reference: shown.to_owned(), digest: blob.digest.clone() });
                 }

@@ -74,6 +74,9 @@ pub enum Fault {
         /// In what.
         how: &'static str,
     },
+    /// Its files are not what they were when its blob was dropped.
+    #[error("its files are not what they were when its blob was dropped")]
+    Seal,
     /// Its files cannot be looked at.
     #[error("its files cannot be compared with its archive: {reason}")]
     Unreadable {
@@ -281,11 +284,11 @@ fn difference(made: &Dir, stored: &Dir, marks: Marks) -> sys::Result<Option<(Pat
     Ok(touched)
 }
 
-fn at(root: &Dir, path: &Path) -> sys::Result<Dir> {
+pub(super) fn at(root: &Dir, path: &Path) -> sys::Result<Dir> {
     if path.as_os_str().is_empty() { root.duplicate() } else { root.open_beneath(path) }
 }
 
-fn names(dir: &Dir) -> sys::Result<BTreeSet<OsString>> {
+pub(super) fn names(dir: &Dir) -> sys::Result<BTreeSet<OsString>> {
     Ok(dir.entries()?.into_iter().map(|(name, _)| name).collect())
 }
 
@@ -327,7 +330,7 @@ fn of_infos(one: &Info, other: &Info) -> Option<&'static str> {
 }
 
 /// Attributes that an image can have: others are set by the host's policy.
-fn content_xattrs(mut xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn content_xattrs(mut xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
     xattrs.retain(|(name, _)| name == b"security.capability" || !name.starts_with(b"security."));
     xattrs.sort();
     xattrs

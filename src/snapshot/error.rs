@@ -172,6 +172,17 @@ pub enum Refusal {
 /// How many symlinks may have to be followed to one entry: MAXSYMLINKS of the kernel.
 pub const MAX_LINKS: usize = 40;
 
+impl Error {
+    /// Whether it is the layer that is refused, whoever unpacks it wherever.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Layer { source, .. } => source.is_refusal(),
+            Self::Archive { .. } | Self::DiffId { .. } | Self::Refused { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {

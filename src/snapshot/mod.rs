@@ -35,6 +35,7 @@ mod pack;
 mod path;
 mod prepare;
 mod rootfs;
+mod seal;
 mod store;
 pub mod tar;
 mod unpack;

@@ -11,6 +11,8 @@
 //!   containers     id → name (unique), record
 //!   compiled       (code, image)               whose program a piece of compiled code is
 //!   lists          name → record               a manifest list that is being put together
+//!   dropped        blob → where it came from       it was not kept once its layer was unpacked
+//!   seals          layer → what its files are      of the layers of such blobs
 //! db.sqlite.lock   held only while a schema is made or migrated
 //! db.sqlite.fleeting/<id>     a container that is removed at its end and that nobody named: one file, no transaction
 //! db.sqlite.known/<digest>    what was last answered to a question about images, as long as the database is as it was
@@ -30,6 +32,7 @@
 mod check;
 mod compiled;
 mod containers;
+mod dropped;
 mod fleeting;
 mod images;
 mod known;
@@ -48,6 +51,7 @@ use crate::error::{Failure, Kind};
 
 pub use compiled::Compiled;
 pub use containers::{ContainerRow, Containers};
+pub use dropped::{Dropped, Seal};
 pub use images::{ImageRow, Images};
 pub use lists::Lists;
 pub use used::Used;
@@ -95,6 +99,17 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE lists (
         name            TEXT    NOT NULL PRIMARY KEY,
         record          TEXT    NOT NULL
+    ) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE dropped (
+        blob            TEXT    NOT NULL PRIMARY KEY,
+        origin          TEXT    NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE seals (
+        layer           TEXT    NOT NULL PRIMARY KEY,
+        instance        TEXT    NOT NULL,
+        seal            TEXT    NOT NULL
     ) WITHOUT ROWID;
 ",
 ];
@@ -277,6 +292,11 @@ impl Db {
     /// The table of manifest lists that are being put together.
     pub fn lists(&self) -> Lists<'_> {
         Lists { db: self }
+    }
+
+    /// The tables of dropped blobs and of sealed layers.
+    pub fn dropped(&self) -> Dropped<'_> {
+        Dropped { db: self }
     }
 
     /// When images were last used.

@@ -151,6 +151,13 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The names that are held.
+    pub fn names(&self) -> HashSet<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).known.clone()
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         // If it cannot be removed, its lock goes all the same, and the next who clears up removes it.

@@ -45,6 +45,7 @@ mod registry_hosts;
 mod rootless;
 mod run;
 mod stats;
+mod storage;
 mod support;
 mod survive;
 mod trust;
