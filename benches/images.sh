@@ -4,11 +4,12 @@
 #   PEERS=/path/to/root             a root filesystem with docker, dockerd, containerd, ctr, podman, skopeo (debootstrap of a newer Debian);
 #                                   without, this system's podman and skopeo are the peers
 #   IMAGE_DIR=target/bench-image    where the image is kept: 8 gzip layers of this system's own files, see images.py
-#   SETTLE=4                        seconds of rest before each cold run: ext4 is slow to use again what was just freed
+#   SETTLE=2                        seconds of rest before each cold run
 #   DOCKERD_OPTS                    more flags for dockerd
 #
 # All of it runs in namespaces of its own: daemons end and mounts go with them, and the directory of the work is removed from outside, where
-# nothing is mounted in it. Of the host's /dev the peers get single nodes, never the directory.
+# nothing is mounted in it. Of the host's /dev the peers get single nodes, never the directory. Everybody works on one new ext4 with a journal,
+# in a file of 12 GB at most: without one, ext4 passes over each inode that was freed in the last minutes, and who comes after a removal pays for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -16,15 +17,20 @@ export LC_ALL=C
 
 if [ -z "${BENCH_WORK:-}" ]; then
     work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
-    trap 'rm -rf --one-file-system "$work"' EXIT
+    trap 'rm -rf --one-file-system "$work" "$work.ext4"' EXIT
+    truncate -s 12G "$work.ext4"
+    # Inodes are made now, and not by the kernel beside what is measured.
+    mkfs.ext4 -q -i 40000 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$work.ext4"
     unshare --mount --propagation private --pid --fork --kill-child --mount-proc env BENCH_WORK="$work" "$0" "$@"
     exit
 fi
 work=$BENCH_WORK
+mount -o loop "$work.ext4" "$work"
+losetup --direct-io=on "$(findmnt -no SOURCE "$work")" || true
 target=$(rustc -vV | sed -n 's/^host: //p')
 WHERRY=$(realpath "${WHERRY:-${CARGO_TARGET_DIR:-target}/$target/release/wherry}")
 [ -x "$WHERRY" ] || { echo "no $WHERRY: run .ci/release first" >&2; exit 1; }
-settle=${SETTLE:-4}
+settle=${SETTLE:-2}
 image_dir=${IMAGE_DIR:-target/bench-image}
 [ -f "$image_dir/oci-layout" ] || python3 benches/images.py "$image_dir"
 mkdir "$work/image"
