@@ -1,8 +1,8 @@
 //! What a container has changed, as a layer; and all that it has, as one archive.
 //!
 //! An overlay's upper directory is the change already: its marks become whiteouts. A copy is compared with the layers that
-//! it was made of: what is not as it was there is new, what is no more is gone. Directories are walked one after the other,
-//! by handle, each in the order of its names.
+//! it was made of: what is not as it was there is new, what is no more is gone. Trees are walked by handle: of a directory first
+//! the files, then the directories, each in the order of their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -80,23 +80,40 @@ fn look<T>(path: &Path, result: sys::Result<T>) -> Result<T, Error> {
     result.map_err(|source| Error::Look { path: path.to_owned(), source })
 }
 
-/// Goes through a tree, each directory's entries before what is in them. `visit` says whether to go into an entry. What
-/// vanishes meanwhile was not there.
+/// Goes through a tree. All that is in a directory follows it at once, so that whoever unpacks can put a directory's time right
+/// when it leaves it, as GNU tar does. `visit` says whether to go into an entry. What vanishes meanwhile was not there.
 fn each(root: &Dir, mut visit: impl FnMut(&Dir, &OsStr, &Path, &Info) -> Result<bool, Error>) -> Result<(), Error> {
-    let mut ahead = vec![PathBuf::new()];
+    let mut ahead = inside(root, Path::new(""), &mut visit)?;
     while let Some(path) = ahead.pop() {
-        let Some(dir) = below(root, &path)? else { continue };
-        let mut inner = Vec::new();
-        for name in names(&dir, &path)? {
-            let at = path.join(&name);
-            let Some(info) = look(&at, dir.info(&name))? else { continue };
-            if visit(&dir, &name, &at, &info)? {
-                inner.push(at);
-            }
+        // Opened again for each: a tree may be deeper than there are descriptors.
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let Some(dir) = below(root, parent)? else { continue };
+        let Some(info) = look(&path, dir.info(name))? else { continue };
+        if visit(&dir, name, &path, &info)? {
+            ahead.extend(inside(root, &path, &mut visit)?);
         }
-        ahead.extend(inner.into_iter().rev());
     }
     Ok(())
+}
+
+/// Visits what is in a directory, but for the directories; these, the first one last.
+fn inside(
+    root: &Dir,
+    path: &Path,
+    visit: &mut impl FnMut(&Dir, &OsStr, &Path, &Info) -> Result<bool, Error>,
+) -> Result<Vec<PathBuf>, Error> {
+    let Some(dir) = below(root, path)? else { return Ok(Vec::new()) };
+    let mut directories = Vec::new();
+    for name in names(&dir, path)? {
+        let at = path.join(&name);
+        match look(&at, dir.info(&name))? {
+            Some(info) if info.kind == FileType::Directory => directories.push(at),
+            Some(info) => drop(visit(&dir, &name, &at, &info)?),
+            None => {}
+        }
+    }
+    directories.reverse();
+    Ok(directories)
 }
 
 fn below(root: &Dir, path: &Path) -> Result<Option<Dir>, Error> {
@@ -109,9 +126,13 @@ fn below(root: &Dir, path: &Path) -> Result<Option<Dir>, Error> {
     }
 }
 
+/// In their order, but marks before what takes the place of what they hide.
 fn names(dir: &Dir, path: &Path) -> Result<Vec<OsString>, Error> {
     let mut names: Vec<OsString> = look(path, dir.entries())?.into_iter().map(|(name, _)| name).collect();
-    names.sort_unstable();
+    names.sort_unstable_by(|a, b| {
+        let mark = |name: &OsString| name.as_bytes().starts_with(GONE.as_bytes());
+        mark(b).cmp(&mark(a)).then_with(|| a.cmp(b))
+    });
     Ok(names)
 }
 

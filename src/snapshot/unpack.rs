@@ -355,7 +355,11 @@ impl Layer<'_> {
     }
 
     fn whiteout(&mut self, parent: &[u8], name: &OsStr) -> Outcome<()> {
-        let place = self.place(parent)?;
+        let place = match self.place(parent) {
+            // umoci says so of all that was in a directory which became a file: that hides them already.
+            Err(Failure::Refused(Refusal::NotDirectory { .. })) => return Ok(()),
+            place => place?,
+        };
         match self.marks.mark_gone(&place.dir, name) {
             Err(error) if exists(&error) => {}
             made => return Ok(made?),

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::oci::path;
+use crate::support::podman::Podman;
 use crate::support::{Wherry, images, tool};
 
 /// Changes of every kind.
@@ -131,17 +132,9 @@ fn other_tools_run_what_was_committed() {
     assert_eq!(fs::read_to_string(root.join("data/changed")).unwrap(), "new\n");
     assert!(!root.join("data/keep").exists() && !root.join("opaque/new").exists());
     assert_eq!(fs::read_dir(root.join("opaque")).unwrap().count(), 1);
-    let store = tempfile::tempdir_in("/tmp").unwrap();
-    let podman = |arguments: &[&str]| {
-        let (root, run) = (store.path().join("root"), store.path().join("run"));
-        tool(
-            "podman",
-            &[&["--root", path(&root), "--runroot", path(&run), "--storage-driver", "vfs"], arguments].concat(),
-        )
-    };
-    podman(&["load", "-q", "-i", path(&archive)]);
-    assert_eq!(format!("sha256:{}", podman(&["image", "inspect", "-f", "{{.Id}}", "made/by:commit"])), id);
-    podman(&["rmi", "-af"]);
+    let podman = Podman::new();
+    podman.ok(&["load", "-q", "-i", path(&archive)]);
+    assert_eq!(format!("sha256:{}", podman.ok(&["image", "inspect", "-f", "{{.Id}}", "made/by:commit"])), id);
 }
 
 #[test]

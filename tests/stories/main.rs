@@ -43,6 +43,7 @@ mod registry_attacks;
 mod registry_auth;
 mod registry_hosts;
 mod rootless;
+mod roundtrip;
 mod run;
 mod stats;
 mod storage;

@@ -170,6 +170,10 @@ cases! {
         => Tree(&[("d", "dir 755 0:0 @978307200.000000000 trusted.overlay.opaque=y"), ("d/f", "file \"x\"")]);
     whiteout_then_implied_directory: t().file(".wh.d", "").file("d/f", "x").end()
         => Tree(&[("d", "dir 755 0:0 @0.000000000 trusted.overlay.opaque=y"), ("d/f", "file \"x\"")]);
+    whiteout_below_a_file: t().file("d", "x").file("d/.wh.f", "").file("d/e/.wh.f", "").end() => Tree(&[("d", "file \"x\"")]);
+    whiteout_below_a_symlink_to_a_file: t().file("f", "x").symlink("l", "f").file("l/.wh.g", "").end()
+        => Tree(&[("f", "file \"x\""), ("l", "-> f")]);
+    opaque_below_a_file: t().file("d", "x").file("d/.wh..wh..opq", "").end() => Refused("is a file");
     whiteout_twice: t().file(".wh.f", "").file(".wh.f", "").end() => Tree(&[("f", "c 0:0 0")]);
     opaque_first: t().dir("d").file("d/.wh..wh..opq", "").file("d/f", "x").end()
         => Tree(&[("d", "dir 755 0:0 @978307200.000000000 trusted.overlay.opaque=y"), ("d/f", "file \"x\"")]);

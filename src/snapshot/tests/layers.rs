@@ -42,6 +42,16 @@ fn a_file_below_is_no_parent() {
 }
 
 #[test]
+fn a_directory_that_became_a_file_may_be_told_of_what_was_in_it() {
+    let scene = Scene::new();
+    let below = t().dir("d").dir("d/e").file("d/e/f", "x").end();
+    let chain = scene.run(&[below, t().file("d", "y").file("d/e/.wh.f", "").file("d/.wh.e", "").end()]).unwrap();
+    assert!(describe(&chain.dirs()[1].join("d")).starts_with("file \"y\""));
+    let message = Scene::new().refusal(&[t().file("f", "x").end(), t().file("f/.wh.g", "").file("f/g", "x").end()]);
+    assert!(message.contains("is a file"), "{message}");
+}
+
+#[test]
 fn what_is_gone_or_hidden_below_does_not_count() {
     let scene = Scene::new();
     let base = t().symlink("a", "b").dir("c").block(Block::new(b'5', "c/d").mode(0o700)).end();

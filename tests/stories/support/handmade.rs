@@ -22,6 +22,9 @@ pub struct Handmade {
 
 /// An ordinary image configuration.
 pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// What a registry may answer with.
+const MANIFESTS: &str = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json, */*";
 /// A layer that is an archive.
 pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -98,8 +101,19 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 #[track_caller]
 pub fn get(repository: &str, kind: &str, name: &str) -> Vec<u8> {
     let url = format!("http://{}/v2/{repository}/{kind}/{name}", registry().host);
-    let types = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
-    curl(&["-H", &format!("Accept: {types}"), &url], b"")
+    curl(&["-H", MANIFESTS, &url], b"")
+}
+
+/// Whether the registry has such a manifest or blob.
+pub fn has(repository: &str, kind: &str, name: &str) -> bool {
+    let url = format!("http://{}/v2/{repository}/{kind}/{name}", registry().host);
+    let types = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
+    Command::new("curl")
+        .args(["-fsSI", "-o", "/dev/null", "-H", types, &url])
+        .output()
+        .expect("curl starts")
+        .status
+        .success()
 }
 
 /// The digest of some bytes.

@@ -49,6 +49,17 @@ pub fn index() -> String {
     built("index", "index:latest")
 }
 
+/// The image that says all that an image can, in each of its forms.
+pub fn trips() -> Vec<String> {
+    ["gzip", "schema2", "plain", "zstd"].map(|form| built("trips", &format!("trips:{form}"))).into()
+}
+
+/// Its files, as umoci has unpacked them.
+pub fn trips_rootfs() -> std::path::PathBuf {
+    trips();
+    registry().workshop.join("trips/bundle/rootfs")
+}
+
 /// The test guest as a file.
 pub fn guest_module() -> std::path::PathBuf {
     built("wasm", "guest:wasm");

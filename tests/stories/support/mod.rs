@@ -4,6 +4,7 @@ pub mod guests;
 pub mod handmade;
 pub mod images;
 pub mod oci;
+pub mod podman;
 pub mod process;
 pub mod random;
 pub mod registry;
