@@ -138,7 +138,7 @@ impl Host {
     /// Takes in an archive as it is, and finds out its digest without compression.
     fn take_in(&self, input: Box<dyn Read + Send>, from: &str) -> Result<(Descriptor, Digest), super::Error> {
         let kept = Arc::new(Mutex::new(Some(self.content()?.ingest_unnamed()?)));
-        let tee = Tee { input, kept: kept.clone() };
+        let tee = Tee { input: input.take(snapshot::MAX_OUTPUT), kept: kept.clone() };
         let diff_id = plain_digest(Box::new(tee)).map_err(|source| Error::Read { from: from.to_owned(), source })?;
         let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let blob = kept.expect("nobody else takes it").commit()?;
@@ -173,7 +173,8 @@ fn plain_digest(input: Box<dyn Read + Send>) -> io::Result<Digest> {
 
 /// Bytes that are kept as they are read.
 struct Tee {
-    input: Box<dyn Read + Send>,
+    /// It ends where a layer must: what is compressed may go on without ever becoming anything.
+    input: io::Take<Box<dyn Read + Send>>,
     kept: Arc<Mutex<Option<Unnamed>>>,
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::healthcheck;
 use crate::error::{Failure, Kind};
 
 /// An instruction that cannot be followed.
@@ -16,6 +17,8 @@ pub enum Invalid {
     Form { line: String, why: &'static str },
     #[error("invalid containerPort: {port}")]
     Port { port: String },
+    #[error("{why}")]
+    Healthcheck { why: String },
 }
 
 impl Failure for Invalid {
@@ -25,8 +28,19 @@ impl Failure for Invalid {
 }
 
 /// What may be changed.
-const WORDS: [&str; 10] =
-    ["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+const WORDS: [&str; 11] = [
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
 
 /// The most ports of one range.
 const MAX_PORTS: u16 = 1024;
@@ -58,6 +72,10 @@ pub fn apply(config: &mut Map<String, Value>, line: &str) -> Result<(), Invalid>
             for (name, value) in pairs(line, rest)? {
                 object(config, "Labels").insert(name, Value::String(value));
             }
+        }
+        "HEALTHCHECK" => {
+            let check = healthcheck::parse(rest).map_err(|why| Invalid::Healthcheck { why })?;
+            set(config, "Healthcheck", check);
         }
         "EXPOSE" => {
             for port in rest.split_whitespace() {
@@ -223,6 +241,7 @@ mod tests {
             changed(&["VOLUME /a /b", r#"VOLUME ["/c d"]"#])["Volumes"],
             json!({"/a": {}, "/b": {}, "/c d": {}})
         );
+        assert_eq!(changed(&["HEALTHCHECK CMD x", "healthcheck none"])["Healthcheck"], json!({"Test": ["NONE"]}));
         assert_eq!(changed(&["ONBUILD RUN x", "ONBUILD RUN y"])["OnBuild"], json!(["RUN x", "RUN y"]));
         assert_eq!(changed(&["WORKDIR a/../b"])["WorkingDir"], "/srv/b");
         assert_eq!(changed(&["WORKDIR /x", "USER ada", "STOPSIGNAL SIGINT"])["User"], "ada");
@@ -241,6 +260,8 @@ mod tests {
             ("EXPOSE 80/xyz", "invalid containerPort"),
             ("EXPOSE 1-60000", "invalid containerPort"),
             ("EXPOSE http", "invalid containerPort"),
+            ("HEALTHCHECK", "HEALTHCHECK requires at least one argument"),
+            ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ] {
             let error = apply(&mut Map::new(), line).unwrap_err().to_string();
             assert!(error.contains(says), "{line:?}: {error}");

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Fetched};
 use super::incoming::{Arrival, Incoming};
 use super::{Error, Event, Progress, Result};
 use crate::content::{self, Claimed, Partial};
@@ -107,7 +107,7 @@ impl Download {
 
     /// Fetches and commits one blob. If one that was put together from several connections is wrong,
     /// a registry or proxy may have begun at another place than it was asked to, or an earlier writer's
-    /// machine lost its power: once more, in one piece.
+    /// machine lost its power: once more, in one piece. If a mirror's was wrong, the next host is asked for all of it.
     async fn one(&self, blob: &Descriptor, arrival: &Arrival, events: &UnboundedSender<Event>) -> Result<()> {
         let mut resume = Resume::Allowed;
         loop {
@@ -116,10 +116,15 @@ impl Download {
                 arrival.begins(self.content.open_blob(&blob.digest)?.into(), blob.size);
                 break;
             };
-            let (partial, in_one_piece) = Fetch::new(self, blob, partial, arrival, events, resume)?.run().await?;
+            let fetched = Fetch::new(self, blob, partial, arrival, events, resume)?.run().await?;
+            let Fetched { partial, in_one_piece, sources } = fetched;
             tell(events, Event::Verifying { digest: blob.digest.clone() });
             match blocking(move || partial.commit()).await {
-                Err(content::Error::Digest { .. }) if !in_one_piece => resume = Resume::Refused,
+                Err(content::Error::Digest { .. })
+                    if !in_one_piece || self.client.blame(&self.reference, &sources).await? =>
+                {
+                    resume = Resume::Refused;
+                }
                 committed => {
                     committed?;
                     break;

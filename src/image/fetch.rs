@@ -23,7 +23,7 @@ use super::download::{Download, Resume, tell};
 use super::incoming::Arrival;
 use super::pieces::{Pieces, Tuner};
 use super::{Error, Event, Result};
-use crate::content::Partial;
+use crate::content::{self, Partial};
 use crate::oci::Descriptor;
 use crate::registry;
 
@@ -53,6 +53,17 @@ struct Board {
     told: u64,
     /// How many answers brought bytes.
     answers: u32,
+    /// Who sent them.
+    sources: Vec<registry::Source>,
+}
+
+/// A blob that is here and not yet verified.
+pub(super) struct Fetched {
+    pub partial: Partial,
+    /// Whether one answer brought it all.
+    pub in_one_piece: bool,
+    /// Who sent it, as far as this process knows.
+    pub sources: Vec<registry::Source>,
 }
 
 /// How a connection asks.
@@ -83,17 +94,19 @@ impl<'a> Fetch<'a> {
             tell(events, Event::Resumed { digest: blob.digest.clone(), bytes: written });
         }
         let pieces = Pieces::new(blob.size, written, resume == Resume::Allowed);
-        let board = Board { partial, pieces, told: 0, answers: u32::from(written > 0) };
+        let board = Board { partial, pieces, told: 0, answers: u32::from(written > 0), sources: Vec::new() };
         Ok(Self { download, blob, arrival, events, resume, board: Mutex::new(board) })
     }
 
-    /// All bytes of the blob, not yet verified, and whether one answer brought them all. What has come stays when
-    /// it fails, unless it could not be written.
-    pub async fn run(self) -> Result<(Partial, bool)> {
+    /// All bytes of the blob. What has come stays when it fails, unless it could not be written.
+    pub async fn run(self) -> Result<Fetched> {
         let fetched = self.connect().await;
         let board = self.board.into_inner().unwrap_or_else(PoisonError::into_inner);
         match fetched {
-            Ok(()) => Ok((board.partial, board.answers <= 1)),
+            Ok(()) => {
+                let Board { partial, answers, sources, .. } = board;
+                Ok(Fetched { partial, in_one_piece: answers <= 1, sources })
+            }
             Err(error) => {
                 if !matches!(error, Error::Registry(_)) {
                     board.partial.discard();
@@ -153,6 +166,7 @@ impl<'a> Fetch<'a> {
             let mut board = self.board();
             board.partial.restart()?;
             (board.pieces, board.answers) = (Pieces::new(self.blob.size, 0, false), 0);
+            board.sources.clear();
             self.arrival.begins(board.partial.reader()?, 0);
         }
         Ok(())
@@ -185,31 +199,54 @@ impl<'a> Fetch<'a> {
             let bytes = bytes?;
             let skipped = known.min(bytes.len() as u64);
             known -= skipped;
-            let mut board = self.board();
-            if !std::mem::replace(&mut any, true) {
-                board.answers += 1;
-            }
-            let more = board.take_in(piece, &bytes[skipped as usize..], reach)?;
-            self.arrival.reached(board.partial.written());
-            let received = board.pieces.received();
-            if received - board.told.min(received) >= TOLD_BYTES || received == self.blob.size {
-                board.told = received;
-                tell(self.events, Event::Received { digest: self.blob.digest.clone(), bytes: received });
-            }
-            if !more {
-                return Ok(());
+            let source = (!std::mem::replace(&mut any, true)).then(|| body.source());
+            match self.take_in(piece, &bytes[skipped as usize..], reach, source) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Error::Content(content::Error::Size { actual, .. })) if self.blame(body.source()).await? => {
+                    return Err(self.wrong_size(actual));
+                }
+                Err(error) => return Err(error),
             }
         }
         let missing = self.board().pieces.missing(*piece);
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Error::Registry(registry::Error::Truncated {
+        self.blame(body.source()).await?;
+        Err(self.wrong_size(missing.start))
+    }
+
+    /// Writes what has come. Whether the answer may bring more that is wanted; its sender is told of once.
+    fn take_in(&self, piece: &mut usize, bytes: &[u8], reach: Reach, source: Option<registry::Source>) -> Result<bool> {
+        let mut board = self.board();
+        if let Some(source) = source {
+            board.note(source);
+        }
+        let more = board.take_in(piece, bytes, reach);
+        // What came before a byte too many may be all of the blob.
+        self.arrival.reached(board.partial.written());
+        let received = board.pieces.received();
+        if received - board.told.min(received) >= TOLD_BYTES || received == self.blob.size {
+            board.told = received;
+            tell(self.events, Event::Received { digest: self.blob.digest.clone(), bytes: received });
+        }
+        more
+    }
+
+    /// A mirror may have a shorter or a longer one for good: the next attempt is somebody else's, if there is anybody.
+    async fn blame(&self, source: registry::Source) -> Result<bool> {
+        let Download { client, reference, .. } = self.download;
+        Ok(client.blame(reference, &[source]).await?)
+    }
+
+    fn wrong_size(&self, received: u64) -> Error {
+        Error::Registry(registry::Error::Truncated {
             registry: self.download.reference.registry().to_owned(),
             digest: self.blob.digest.clone(),
-            received: missing.start,
+            received,
             expected: self.blob.size,
-        }))
+        })
     }
 
     fn received(&self) -> u64 {
@@ -223,6 +260,14 @@ impl<'a> Fetch<'a> {
 }
 
 impl Board {
+    /// One more answer.
+    fn note(&mut self, source: registry::Source) {
+        self.answers += 1;
+        if !self.sources.contains(&source) {
+            self.sources.push(source);
+        }
+    }
+
     /// Writes what has come, and goes from piece to piece. Whether this answer may bring more that is wanted.
     fn take_in(&mut self, piece: &mut usize, mut bytes: &[u8], reach: Reach) -> Result<bool> {
         loop {

@@ -25,6 +25,7 @@ mod download;
 mod dropped;
 mod error;
 mod fetch;
+mod healthcheck;
 mod incoming;
 mod kind;
 mod local;

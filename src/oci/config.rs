@@ -107,28 +107,32 @@ pub struct ExecConfig {
     pub shell: Vec<String>,
 }
 
-/// Docker's HEALTHCHECK; times in nanoseconds.
+/// Docker's HEALTHCHECK; times in nanoseconds. As in Docker's own, what is the usual is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `NONE`, or `CMD`/`CMD-SHELL` and the command.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub test: Vec<String>,
     /// Time between checks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// Time a check may take.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub timeout: i64,
     /// Time the program has to come up.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub start_period: i64,
     /// Time between checks while it comes up.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub start_interval: i64,
     /// Failures in a row that make it unhealthy.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The configuration of a CNCF Wasm artifact, `application/vnd.wasm.config.v0+json`.

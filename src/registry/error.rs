@@ -120,6 +120,34 @@ pub enum Error {
         /// The registry's words.
         reason: String,
     },
+    /// What is no address of a file.
+    #[error("{address:?} is no address of a file: {reason}")]
+    Address {
+        /// As it was given.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file that does not come.
+    #[error("cannot download {address}")]
+    Download {
+        /// Where it is.
+        address: String,
+        /// What the system or the HTTP client said.
+        source: Source,
+    },
+    /// A server that does not give a file; in Docker's words.
+    #[error("failed to GET {address} with status {status}: {reason}")]
+    NoFile {
+        /// Where it should be.
+        address: String,
+        /// The status, with its words.
+        status: String,
+        /// Its number.
+        code: u16,
+        /// The server's words.
+        reason: String,
+    },
     /// Any other status than success.
     #[error("the registry {registry} answered {what} with status {status}: {reason}")]
     Status {
@@ -237,6 +265,10 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::UploadLost { .. } => Kind::Unavailable,
+            Self::Address { .. } => Kind::InvalidArgument,
+            Self::Download { .. } | Self::NoFile { code: 500.., .. } => Kind::Unavailable,
+            Self::NoFile { code: 404 | 410, .. } => Kind::NotFound,
+            Self::NoFile { .. } => Kind::FailedPrecondition,
             Self::Truncated { .. } | Self::WrongDigest { .. } => Kind::DataLoss,
             Self::Protocol { .. } => Kind::DataLoss,
             Self::UnknownManifest { .. } | Self::UnknownBlob { .. } | Self::UnknownRepository { .. } => Kind::NotFound,

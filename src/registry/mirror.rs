@@ -162,7 +162,7 @@ impl Clients {
 }
 
 impl Can {
-    const ALL: Self = Self { pull: true, resolve: true, push: true };
+    pub const ALL: Self = Self { pull: true, resolve: true, push: true };
 
     /// Whether it gives bytes by their digest.
     pub fn is_for_pull(self) -> bool {

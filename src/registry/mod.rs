@@ -34,6 +34,7 @@ mod retry;
 mod search;
 mod tags;
 mod upload;
+mod web;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ pub use retry::{Attempts, Patience};
 pub use search::Found as FoundRepository;
 pub use tags::MAX_TAGS;
 pub use upload::{Contents, Delivery, Named, Parcel};
+pub use web::Download;
 
 /// Told when a request is to be made again: how long from now, and why.
 pub type OnRetry<'a> = &'a (dyn Fn(Duration, &Error) + Sync);
@@ -82,6 +84,10 @@ struct Inner {
 
 /// Registry, repository, access, and the place of the host among those of the registry.
 type Key = (String, String, Access, usize);
+
+/// Who sent some bytes, so that it can be told when they were wrong.
+#[derive(Clone)]
+pub struct Source(Arc<Host>);
 
 /// A blob's bytes as they arrive: not verified, perhaps too few or too many.
 pub struct Body {
@@ -120,8 +126,8 @@ impl Client {
 
     /// All of a blob that is small enough for memory, as the caller has seen by its size; verified.
     pub async fn small_blob(&self, reference: &Reference, blob: &Descriptor, on_retry: OnRetry<'_>) -> Result<Vec<u8>> {
-        let read = async || {
-            let mut body = self.blob(reference, blob, 0).await?;
+        let read = |repository: Arc<http::Repository>| async move {
+            let mut body = repository.rest(blob, 0).await?;
             let mut bytes = Vec::new();
             // One byte too many is enough to know that it is not the blob.
             while bytes.len() as u64 <= blob.size
@@ -132,7 +138,8 @@ impl Client {
             check_digest(&format!("blob {}", blob.digest), &blob.digest, &bytes)?;
             Ok(bytes)
         };
-        self.trying(on_retry, read).await
+        // What a mirror has wrong the next host may have right.
+        self.trying(on_retry, async || self.pulling(reference, Can::is_for_pull, read).await).await
     }
 
     /// Opens the stream of a blob in `reference`'s repository, from `offset` on if the registry can.
@@ -169,6 +176,16 @@ impl Client {
             }
         }
         work(self.repository_at(reference, Access::Pull, &[], *last).await?).await
+    }
+
+    /// Asks those whose bytes of a blob were wrong no more. Whether there is somebody else who can be asked.
+    pub async fn blame(&self, reference: &Reference, sources: &[Source]) -> Result<bool> {
+        let hosts = self.hosts(reference.registry()).await?;
+        let last = hosts.iter().rev().find(|host| host.can().is_for_pull());
+        let is_mirror = |source: &&Source| last.is_some_and(|last| !Arc::ptr_eq(last, &source.0));
+        let mirrors: Vec<&Source> = sources.iter().filter(is_mirror).collect();
+        mirrors.iter().for_each(|mirror| mirror.0.discredit());
+        Ok(!mirrors.is_empty())
     }
 
     async fn trying<T>(&self, on_retry: OnRetry<'_>, work: impl AsyncFn() -> Result<T>) -> Result<T> {
@@ -248,6 +265,11 @@ impl Body {
         self.start
     }
 
+    /// Who sends it.
+    pub fn source(&self) -> Source {
+        Source(self.host.clone())
+    }
+
     /// The next bytes; `None` at the end of what the registry sends.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
         Some(self.stream.next().await?.map_err(|error| {
@@ -255,6 +277,12 @@ impl Body {
             self.host.discredit();
             Error::of_stream(self.host.shown(), error)
         }))
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

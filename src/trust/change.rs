@@ -59,6 +59,7 @@ impl Guard {
         if let Change::Signed { keys, .. } = change {
             keys.iter().try_for_each(|path| key(&Material::Path(path.clone())).map(drop))?;
         }
+        let _held = place::hold(path)?;
         let old = if place::in_force(&[path.to_owned()]).is_some() { Some(place::read(path)?) } else { None };
         // Nothing is made of what is not understood.
         old.as_deref().map(Policy::parse).transpose().map_err(invalid)?;

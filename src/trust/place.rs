@@ -57,11 +57,38 @@ impl std::fmt::Display for Material {
     }
 }
 
+/// Keeps other changes of the policy at `path` waiting, until this is dropped: each reads what the one before it wrote.
+pub(super) fn hold(path: &Path) -> Result<File> {
+    let (_, directory) = real(path);
+    let held = std::fs::create_dir_all(&directory).and_then(|()| lock(&directory));
+    held.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// The directory itself is locked, so that no file is left beside the policy.
+#[cfg(unix)]
+fn lock(directory: &Path) -> std::io::Result<File> {
+    let directory = File::open(directory)?;
+    directory.lock()?;
+    Ok(directory)
+}
+
+#[cfg(not(unix))]
+fn lock(directory: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(directory.join(".policy.lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Where the policy really is, and in which directory: a link to it stays one.
+fn real(path: &Path) -> (PathBuf, PathBuf) {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+    (path, directory)
+}
+
 /// Puts `bytes` where `path` is, wholly or not at all, with the mode that the file had.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A link to the policy stays one.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let (path, directory) = &real(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
     let write = || {

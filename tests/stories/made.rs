@@ -5,8 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::handmade::tar;
 use crate::support::oci::path;
 use crate::support::podman::Podman;
+use crate::support::registry::free_port;
+use crate::support::standin::{Reply, Server};
 use crate::support::{Wherry, images, tool};
 
 /// Changes of every kind.
@@ -220,4 +223,89 @@ fn a_containers_files_are_exported_and_imported_again() {
     assert_eq!(wherry.ok(["images", "-q", "not:here"]), "");
     let events = wherry.ok(["events", "--since", "1h", "--until", "0s", "-f", "event=export", "--format", "{{.Type}}"]);
     assert_eq!(events.lines().count(), 4, "{events}");
+}
+
+#[test]
+fn an_archive_is_imported_from_where_it_is_in_the_web() {
+    let archive = tar(&[("hello", b"from far away")]);
+    let other = Server::new(|request, _| match (request.path.as_str(), request.authorization()) {
+        ("/a.tar", "") => Reply::new(200, tar(&[("hello", b"from elsewhere")])),
+        _ => Reply::new(500, "somebody's password came here"),
+    });
+    let elsewhere = format!("http://{}/a.tar", other.host);
+    let server = Server::new(move |request, host| match request.path.as_str() {
+        "/a.tar" => Reply::new(200, archive.clone()),
+        "/mine.tar" if request.authorization() == "Basic bWU6cGFzcw==" => {
+            Reply::new(302, "").with("Location", format!("http://{host}/mine2.tar"))
+        }
+        "/mine2.tar" if request.authorization() == "Basic bWU6cGFzcw==" => Reply::new(200, archive.clone()),
+        "/moved.tar" => Reply::new(302, "").with("Location", &elsewhere),
+        "/round.tar" => Reply::new(302, "").with("Location", "/round.tar"),
+        "/secret.tar" => Reply::new(302, "").with("Location", "http://169.254.169.254/latest"),
+        "/file.tar" => Reply::new(302, "").with("Location", "file:///etc/passwd"),
+        "/short.tar" => Reply::new(200, archive.clone()).with("Content-Length", archive.len() + 1),
+        "/huge.tar" => Reply::new(200, archive.clone()).with("Content-Length", 1u64 << 50),
+        "/text" => Reply::new(200, "x".repeat(4096)),
+        _ => Reply::new(404, "nothing of that name\n"),
+    });
+    let wherry = Wherry::new();
+    let address = |file: &str| format!("http://{}/{file}", server.host);
+    for (from, shown, says) in [
+        (address("a.tar"), address("a.tar"), "from far away"),
+        (address("a.tar").replace("http:", "HTTP:"), address("a.tar"), "from far away"),
+        (address("mine.tar").replace("//", "//me:pass@"), address("mine.tar"), "from far away"),
+        (address("moved.tar").replace("//", "//me:pass@"), address("moved.tar"), "from elsewhere"),
+    ] {
+        let said = wherry.ok(["import", &from, "from:web"]);
+        let id = said.strip_prefix(&format!("Downloading from {shown}\n")).expect(&said).to_owned();
+        assert_eq!(wherry.ok(["images", "-q", "--no-trunc", "from:web"]), id);
+        assert!(wherry.ok(["history", "--no-trunc", "from:web"]).contains(&format!("Imported from {shown}")));
+        let container = wherry.ok(["create", "from:web", "/hello"]);
+        let out = wherry.folder("out").join("root.tar");
+        wherry.ok(["export", "-o", path(&out), &container]);
+        assert_eq!(tool("tar", &["-xOf", path(&out), "hello"]), says);
+        wherry.ok(["rm", &container]);
+        wherry.ok(["rmi", "from:web"]);
+    }
+    for (from, complaint) in [
+        (address("none"), "with status 404 Not Found: nothing of that name"),
+        (address("round.tar"), "there are too many"),
+        (address("secret.tar"), "link-local"),
+        (address("file.tar"), "which is refused"),
+        (address("short.tar"), "cannot read http://"),
+        (address("huge.tar"), "the most that a layer may have"),
+        (address("text"), "is no archive of files"),
+        ("http://".to_owned(), "is no address of a file"),
+        (format!("http://127.0.0.1:{}/a.tar", free_port()), "cannot download http://127.0.0.1"),
+        (format!("https://{}/a.tar", server.host), "cannot download https://"),
+    ] {
+        eprintln!("{from}");
+        wherry.call(["import", &from, "not:here"]).expect(1).complains(&[complaint]);
+    }
+    assert_eq!(wherry.ok(["images", "-q"]), "");
+    wherry.ok(["system", "check"]);
+}
+
+#[test]
+fn a_health_check_is_recorded_as_docker_records_it() {
+    let wherry = Wherry::new();
+    let archive = wherry.folder("in").join("a.tar");
+    fs::write(&archive, tar(&[("hello", b"hello")])).unwrap();
+    let check = |image: &str| wherry.ok(["image", "inspect", "-f", "{{json .Config.Healthcheck}}", image]);
+    let line = "HEALTHCHECK --interval=1m30s --timeout=2s --start-period=10s --start-interval=500ms --retries=5 CMD [\"/hello\"]";
+    wherry.ok(["import", "-c", line, path(&archive), "checked"]);
+    let expected = r#"{"Test":["CMD","/hello"],"Interval":90000000000,"Timeout":2000000000,"StartPeriod":10000000000,"StartInterval":500000000,"Retries":5}"#;
+    assert_eq!(
+        serde_json::from_str::<Value>(&check("checked")).unwrap(),
+        serde_json::from_str::<Value>(expected).unwrap()
+    );
+    wherry.ok(["create", "--name", "one", "checked", "/hello"]);
+    wherry.ok(["commit", "one", "kept"]);
+    assert_eq!(check("kept"), check("checked"));
+    wherry.ok(["commit", "-c", "HEALTHCHECK CMD wget -q localhost || exit 1", "one", "shell"]);
+    assert_eq!(check("shell"), r#"{"Test":["CMD-SHELL","wget -q localhost || exit 1"]}"#);
+    wherry.ok(["commit", "-c", "HEALTHCHECK NONE", "one", "none"]);
+    assert_eq!(check("none"), r#"{"Test":["NONE"]}"#);
+    let bad = wherry.call(["commit", "-c", "HEALTHCHECK --retries=-1 CMD x", "one"]);
+    bad.expect(1).complains(&["--retries cannot be negative (-1)"]);
 }

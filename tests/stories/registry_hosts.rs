@@ -106,6 +106,44 @@ fn a_mirror_that_breaks_in_a_layer_is_left_for_the_registry() {
 }
 
 #[test]
+fn a_mirror_with_wrong_bytes_is_left_for_the_next_host() {
+    type Change = fn(&mut Vec<u8>);
+    let wrong: [(&str, Change); 4] = [
+        ("other bytes", |body| body.iter_mut().for_each(|byte| *byte ^= 1)),
+        ("a byte changed at the end", |body| *body.last_mut().unwrap() ^= 1),
+        ("more", |body| body.push(0)),
+        ("less", |body| body.truncate(body.len() - 1)),
+    ];
+    for (what, change) in wrong {
+        eprintln!("{what}");
+        let liar = move |request: &Request, _: &str| {
+            let mut reply = honest(request);
+            if request.path.contains("/blobs/") {
+                change(&mut reply.body);
+            }
+            reply
+        };
+        let (first, second, origin) = (Server::new(liar), Server::new(liar), good());
+        let wherry = Wherry::new();
+        let toml = format!(
+            "server = \"http://{}\"\n[host.\"http://{}\"]\n[host.\"http://{}\"]\n",
+            origin.host, first.host, second.host
+        );
+        configure(&wherry, NAME, &toml);
+        pull(&wherry, &format!("{NAME}/some/app:1")).expect(0);
+        assert!(first.lines().iter().any(|line| line.contains("/blobs/")), "{:?}", first.lines());
+        assert!(second.lines().iter().all(|line| line.contains("/blobs/")), "{:?}", second.lines());
+        assert!(origin.lines().iter().all(|line| line.contains("/blobs/")), "{:?}", origin.lines());
+        wherry.call(["system", "check"]).expect(0);
+        // The registry itself has nobody behind it.
+        let (alone, wherry) = (Server::new(liar), Wherry::new());
+        configure(&wherry, NAME, &format!("server = \"http://{}\"\n", alone.host));
+        pull(&wherry, &format!("{NAME}/some/app:1")).expect(1);
+        assert_eq!(wherry.ok(["images", "-q"]), "");
+    }
+}
+
+#[test]
 fn a_mirror_does_what_it_is_there_for_and_no_more() {
     let (mirror, origin) = (good(), good());
     let wherry = Wherry::new();

@@ -489,3 +489,19 @@ fn show_and_set() {
     guarded.call(&["trust", "set", "-t", "accept", "ghcr.io"]).expect(1).complains(&["is invalid"]);
     guarded.call(&["trust", "show"]).expect(1).complains(&["is invalid"]);
 }
+
+#[test]
+fn changes_at_once_are_all_made() {
+    const AT_ONCE: usize = 16;
+    let guarded = Guarded::by(&json!({"default": [{"type": "reject"}]}));
+    let scope = |n: usize| format!("registry-{n}.example");
+    let calls: Vec<_> = (0..AT_ONCE)
+        .map(|n| Running::start(&mut guarded.command(&["trust", "set", "-t", "accept", &scope(n)])))
+        .collect();
+    calls.into_iter().for_each(|call| drop(call.finish().expect(0)));
+    let written: Value = serde_json::from_slice(&fs::read(&guarded.policy).unwrap()).unwrap();
+    let scopes = written["transports"]["docker"].as_object().unwrap();
+    assert!((0..AT_ONCE).all(|n| scopes.contains_key(&scope(n))), "{written}");
+    let beside = fs::read_dir(guarded.policy.parent().unwrap()).unwrap().count();
+    assert_eq!(beside, 1, "nothing is left beside the policy");
+}

@@ -66,7 +66,7 @@ fn unescaped(text: &str) -> String {
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// Besides Content-Length.
+    /// Besides Content-Length, unless another one than the body's is among them.
     pub headers: Vec<(String, String)>,
     /// All of it.
     pub body: Vec<u8>,
@@ -135,7 +135,9 @@ fn serve(mut client: TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Requ
     log.lock().unwrap().push(request.clone());
     let reply = answer(&request);
     let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\n", reply.status);
-    head += &format!("Content-Length: {}\r\n", reply.body.len());
+    if !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
+        head += &format!("Content-Length: {}\r\n", reply.body.len());
+    }
     reply.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
     client.write_all((head + "\r\n").as_bytes())?;
     if request.method != "HEAD" {
