@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub use capabilities::{DEFAULT_CAPABILITIES, InvalidCapability, capabilities};
 pub use device::{Device, Rule};
 pub use mounts::{Bind, Tmpfs};
-pub use resources::{OfDevice, Resources};
+pub use resources::{OfDevice, Resources, limits};
 pub use spec::{Intent, Namespace, Namespaces, Rlimit, User, spec};
 pub use validate::{Facts, Invalid, MAX_ID_BYTES, valid_id, validate};
 

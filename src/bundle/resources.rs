@@ -68,6 +68,13 @@ pub(super) fn of(given: &Resources, devices: Vec<LinuxDeviceCgroup>) -> LinuxRes
     resources
 }
 
+/// The limits alone, as they are given to a group that lives: its rules for devices stay.
+pub fn limits(given: &Resources) -> LinuxResources {
+    let mut resources = of(given, Vec::new());
+    resources.set_devices(None);
+    resources
+}
+
 fn memory(given: &Resources) -> Option<LinuxMemory> {
     let mut memory = LinuxMemory::default();
     memory.set_limit(given.memory).set_swap(given.memory_swap).set_reservation(given.memory_reservation);

@@ -35,6 +35,22 @@ impl Failure for NoSuchObject {
     }
 }
 
+/// Display detailed information on one or more containers
+#[derive(Debug, clap::Args)]
+pub struct OfContainers {
+    /// Format output: json, or a template such as '{{.State.ExitCode}}'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    names: Vec<String>,
+}
+
+/// The same of containers only.
+pub fn containers(args: OfContainers, context: &Context) -> Outcome {
+    run(Args { format: args.format, kind: Some("container".to_owned()), names: args.names }, context)
+}
+
 /// Prints an array of what was found, and tells of what was not.
 pub fn run(args: Args, context: &Context) -> Outcome {
     let mut found = Vec::new();
@@ -125,7 +141,7 @@ fn state(status: &Status) -> Value {
     json!({
         "Status": status.word(),
         "Running": matches!(status, Status::Running { .. }),
-        "Paused": false,
+        "Paused": matches!(status, Status::Running { paused: true, .. }),
         "Restarting": false,
         "OOMKilled": ended.is_some_and(|exit| exit.oom_killed),
         "Dead": matches!(status, Status::Dead),

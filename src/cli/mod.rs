@@ -39,6 +39,8 @@ mod when;
 #[cfg(target_os = "linux")]
 mod commit;
 #[cfg(target_os = "linux")]
+mod container;
+#[cfg(target_os = "linux")]
 mod create;
 #[cfg(target_os = "linux")]
 mod events;
@@ -59,9 +61,17 @@ mod naming;
 #[cfg(target_os = "linux")]
 mod options;
 #[cfg(target_os = "linux")]
+mod pause;
+#[cfg(target_os = "linux")]
+mod port;
+#[cfg(target_os = "linux")]
 mod ps;
 #[cfg(target_os = "linux")]
+mod rename;
+#[cfg(target_os = "linux")]
 mod resources;
+#[cfg(target_os = "linux")]
+mod restart;
 #[cfg(target_os = "linux")]
 mod rm;
 #[cfg(target_os = "linux")]
@@ -74,6 +84,10 @@ mod stop;
 mod storage;
 #[cfg(target_os = "linux")]
 mod top;
+#[cfg(target_os = "linux")]
+mod unpause;
+#[cfg(target_os = "linux")]
+mod update;
 #[cfg(target_os = "linux")]
 mod wait;
 use std::cell::OnceCell;
@@ -131,9 +145,30 @@ enum Command {
     /// Stop one or more running containers
     #[cfg(target_os = "linux")]
     Stop(stop::Args),
+    /// Restart one or more containers
+    #[cfg(target_os = "linux")]
+    Restart(restart::Args),
     /// Kill one or more running containers
     #[cfg(target_os = "linux")]
     Kill(kill::Args),
+    /// Pause all processes within one or more containers
+    #[cfg(target_os = "linux")]
+    Pause(pause::Args),
+    /// Unpause all processes within one or more containers
+    #[cfg(target_os = "linux")]
+    Unpause(unpause::Args),
+    /// Update configuration of one or more containers
+    #[cfg(target_os = "linux")]
+    Update(update::Args),
+    /// Rename a container
+    #[cfg(target_os = "linux")]
+    Rename(rename::Args),
+    /// List port mappings or a specific mapping for the container
+    #[cfg(target_os = "linux")]
+    Port(port::Args),
+    /// Manage containers
+    #[cfg(target_os = "linux")]
+    Container(container::Args),
     /// Block until one or more containers stop, then print their exit codes
     #[cfg(target_os = "linux")]
     Wait(wait::Args),
@@ -279,7 +314,21 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         #[cfg(target_os = "linux")]
         Command::Stop(args) => ordinary(stop::run(args, context)),
         #[cfg(target_os = "linux")]
+        Command::Restart(args) => ordinary(restart::run(args, context)),
+        #[cfg(target_os = "linux")]
         Command::Kill(args) => ordinary(kill::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Pause(args) => ordinary(pause::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Unpause(args) => ordinary(unpause::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Update(args) => ordinary(update::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Rename(args) => ordinary(rename::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Port(args) => ordinary(port::run(args, context)),
+        #[cfg(target_os = "linux")]
+        Command::Container(args) => container::run(args, context),
         #[cfg(target_os = "linux")]
         Command::Wait(args) => ordinary(wait::run(args, context)),
         #[cfg(target_os = "linux")]

@@ -89,7 +89,16 @@ pub struct Options {
     #[command(flatten)]
     resources: resources::Resources,
     #[command(flatten)]
+    disks: resources::OfDisks,
+    #[command(flatten)]
     grants: grants::Args,
+}
+
+impl Options {
+    /// Whether it may use up less than all.
+    fn limited(&self) -> bool {
+        self.resources != Default::default() || self.disks != Default::default()
+    }
 }
 
 /// What was typed cannot be meant.
@@ -197,7 +206,7 @@ pub fn direct(options: &Options, typed: &[String]) -> Result<Option<Direct>, Box
     let has_terminal = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     // A limit needs a cgroup, and with it somebody who removes that again.
     let for_containers =
-        options.name.is_some() || options.entrypoint.is_some() || options.cidfile.is_some() || options.resources.any();
+        options.name.is_some() || options.entrypoint.is_some() || options.cidfile.is_some() || options.limited();
     if for_containers || (options.tty && !has_terminal()) || !is_file(name) {
         return Ok(None);
     }
@@ -266,6 +275,7 @@ fn host_config(options: &Options, labels: &[String]) -> Result<HostConfig, Inval
     options.naming.apply(&mut given)?;
     options.isolation.apply(&mut given)?;
     options.resources.apply(&mut given)?;
+    options.disks.apply(&mut given)?;
     Ok(given)
 }
 

@@ -44,6 +44,12 @@ pub struct Resources {
     /// Block IO (relative weight), between 10 and 1000, or 0 to disable
     #[arg(long, value_name = "N")]
     blkio_weight: Option<u16>,
+}
+
+/// The flags that limit what is done with single disks, which only a new container takes.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct OfDisks {
     /// Block IO weight (relative device weight)
     #[arg(long, value_name = "DEVICE:WEIGHT")]
     blkio_weight_device: Vec<String>,
@@ -68,30 +74,39 @@ const LEAST_MEMORY: i64 = 6 << 20;
 const LEAST_CPUS: i64 = 10_000_000;
 
 impl Resources {
-    /// Whether there is any.
-    pub fn any(&self) -> bool {
-        *self != Self::default()
-    }
-
-    /// Writes the limits into what the host gives.
+    /// Writes the limits that were given into what the host gives.
     pub fn apply(&self, to: &mut HostConfig) -> Result<(), Invalid> {
-        to.memory = self.size("memory", &self.memory)?;
-        to.memory_swap = self.size("memory-swap", &self.memory_swap)?;
-        to.memory_reservation = self.size("memory-reservation", &self.memory_reservation)?;
-        to.memory_swappiness = self.memory_swappiness;
-        to.nano_cpus = self.cpus.as_deref().map_or(Ok(0), nano_cpus)?;
-        to.cpu_shares = self.cpu_shares.unwrap_or_default();
-        to.cpu_period = self.cpu_period.unwrap_or_default();
-        to.cpu_quota = self.cpu_quota.unwrap_or_default();
-        to.cpuset_cpus = self.cpuset_cpus.clone().unwrap_or_default();
-        to.cpuset_mems = self.cpuset_mems.clone().unwrap_or_default();
-        to.pids_limit = self.pids_limit.unwrap_or_default();
-        self.of_disks(to)?;
+        let sizes = [
+            ("memory", &self.memory, &mut to.memory),
+            ("memory-swap", &self.memory_swap, &mut to.memory_swap),
+            ("memory-reservation", &self.memory_reservation, &mut to.memory_reservation),
+        ];
+        for (flag, typed, field) in sizes {
+            if let Some(text) = typed {
+                *field = size(flag, text)?;
+            }
+        }
+        if let Some(text) = &self.cpus {
+            to.nano_cpus = nano_cpus(text)?;
+        }
+        to.memory_swappiness = self.memory_swappiness.or(to.memory_swappiness);
+        to.cpu_shares = self.cpu_shares.unwrap_or(to.cpu_shares);
+        to.cpu_period = self.cpu_period.unwrap_or(to.cpu_period);
+        to.cpu_quota = self.cpu_quota.unwrap_or(to.cpu_quota);
+        to.pids_limit = self.pids_limit.unwrap_or(to.pids_limit);
+        to.blkio_weight = self.blkio_weight.unwrap_or(to.blkio_weight);
+        for (typed, field) in [(&self.cpuset_cpus, &mut to.cpuset_cpus), (&self.cpuset_mems, &mut to.cpuset_mems)] {
+            if let Some(text) = typed {
+                field.clone_from(text);
+            }
+        }
         check(to)
     }
+}
 
-    fn of_disks(&self, to: &mut HostConfig) -> Result<(), Invalid> {
-        to.blkio_weight = self.blkio_weight.unwrap_or_default();
+impl OfDisks {
+    /// Writes the limits into what the host gives.
+    pub fn apply(&self, to: &mut HostConfig) -> Result<(), Invalid> {
         let weight = |text| {
             let (path, weight) = of_device("blkio-weight-device", text)?;
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
@@ -106,17 +121,16 @@ impl Resources {
         to.blkio_device_write_bps = limits("device-write-bps", &self.device_write_bps)?;
         to.blkio_device_read_iops = limits("device-read-iops", &self.device_read_iops)?;
         to.blkio_device_write_iops = limits("device-write-iops", &self.device_write_iops)?;
-        Ok(())
+        check(to)
     }
+}
 
-    fn size(&self, flag: &'static str, text: &Option<String>) -> Result<i64, Invalid> {
-        let Some(text) = text else { return Ok(0) };
-        if text == "-1" && flag == "memory-swap" {
-            return Ok(-1);
-        }
-        let size = quantity::bytes(text).and_then(|size| i64::try_from(size).map_err(|_| "it is too large".to_owned()));
-        size.map_err(|problem| Invalid::Limit { flag, problem })
+fn size(flag: &'static str, text: &str) -> Result<i64, Invalid> {
+    if text == "-1" && flag == "memory-swap" {
+        return Ok(-1);
     }
+    let size = quantity::bytes(text).and_then(|size| i64::try_from(size).map_err(|_| "it is too large".to_owned()));
+    size.map_err(|problem| Invalid::Limit { flag, problem })
 }
 
 /// `DEVICE:NUMBER`, of bytes also with a unit.

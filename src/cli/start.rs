@@ -43,7 +43,7 @@ impl Failure for OnlyOne {
 fn start(name: &str, context: &Context) -> Result<(), Box<dyn Failure>> {
     let containers = context.host()?.containers()?;
     let container = containers.find(name)?;
-    if !matches!(container.status, crate::container::Status::Running { .. }) {
+    if !matches!(container.status, crate::container::Status::Running { paused: false, .. }) {
         drop(containers.start(&container, StartOptions::default())?);
     }
     Ok(output::print(&format!("{name}\n"))?)

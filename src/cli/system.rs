@@ -226,7 +226,7 @@ fn prune(args: PruneArgs, ctx: &Context) -> Outcome {
 
 /// Removes the containers that do not run, and prints their ids. The bytes that were freed.
 #[cfg(target_os = "linux")]
-fn prune_containers(choice: &Choice, ctx: &Context) -> Result<u64, Box<dyn Failure>> {
+pub fn prune_containers(choice: &Choice, ctx: &Context) -> Result<u64, Box<dyn Failure>> {
     use crate::container::Status;
     let (mut freed, mut ids) = (0, String::new());
     for container in ctx.host()?.containers()?.list()? {

@@ -30,6 +30,12 @@ pub struct Exec {
 impl Store {
     /// Executes a program in the container; when this returns, it runs.
     pub fn exec(&self, container: &Container, exec: Exec) -> Result<Launched, Error> {
+        if matches!(container.status, Status::Running { paused: true, .. }) {
+            return Err(Error::Refused {
+                name: container.name.clone(),
+                problem: "is paused, unpause the container before exec",
+            });
+        }
         if !matches!(container.status, Status::Running { .. }) {
             return Err(Error::NotRunning { name: container.name.clone() });
         }

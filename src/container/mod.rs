@@ -12,6 +12,7 @@
 //! the next container is removed.
 
 mod archive;
+mod control;
 mod create;
 mod device;
 mod direct;
@@ -163,6 +164,14 @@ pub enum Error {
     SecurityOpt { option: String, problem: &'static str },
     #[error("invalid ulimit type: {name}")]
     Ulimit { name: String },
+    #[error("Container {name} {problem}")]
+    Refused { name: String, problem: &'static str },
+    #[error("Container {name} has no cgroup: what it uses cannot be controlled")]
+    NoCgroup { name: String },
+    #[error("Renaming a container with the same name as its current name")]
+    SameName,
+    #[error("the memory of a WebAssembly program is limited when it starts")]
+    UpdateOfWasm,
     #[error("cannot join the namespace of container {name}: it is not running")]
     JoinNotRunning { name: String },
     #[error("conflicting options: {what}")]
@@ -210,7 +219,9 @@ impl Failure for Error {
             Self::DeviceRule { .. } | Self::NotADevice { .. } | Self::TooManyDevices { .. } => Kind::InvalidArgument,
             Self::SecurityOpt { .. } | Self::Ulimit { .. } | Self::Conflict { .. } => Kind::InvalidArgument,
             Self::FlagToWasm { .. } => Kind::InvalidArgument,
-            Self::JoinNotRunning { .. } => Kind::FailedPrecondition,
+            Self::JoinNotRunning { .. } | Self::Refused { .. } => Kind::FailedPrecondition,
+            Self::SameName => Kind::InvalidArgument,
+            Self::NoCgroup { .. } | Self::UpdateOfWasm => Kind::Unsupported,
             Self::GrantsToLinux | Self::GrantsWithoutNetwork | Self::StoreOutside { .. } => Kind::InvalidArgument,
             Self::WrongStatus { .. } | Self::NotRunning { .. } => Kind::FailedPrecondition,
             Self::PublishAddress { .. }
@@ -245,6 +256,10 @@ impl Failure for Error {
             }
             Self::StoreOutside { .. } => Some("give the directory with `-v` too: what is in it stays there".into()),
             Self::GrantsWithoutNetwork => Some("leave `--network none` out, or use `--network host`".into()),
+            Self::NoCgroup { .. } => {
+                Some("without root the user's session has to delegate cgroups (systemd does)".into())
+            }
+            Self::UpdateOfWasm => Some("make it anew with other limits".into()),
             Self::PublishLinux => Some("--network host gives it the host's ports".into()),
             Self::PublishOther { served, .. } => Some(format!("it is served on {served}: -p 8080:{served}")),
             Self::User(source) => source.hint(),
@@ -301,6 +316,9 @@ impl Store {
         let mut container = Container { record, name: row.name, status: Status::Dead, directory, prepared: None };
         let exists = container.directory.exists();
         container.status = Status::of(self.state(&container)?, exists);
+        if matches!(container.status, Status::Running { .. }) && self.is_paused(&container) {
+            container.status = container.status.standing_still();
+        }
         Ok(container)
     }
 

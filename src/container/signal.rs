@@ -45,6 +45,10 @@ impl Store {
         match process.open().map_err(failed)? {
             Some(pidfd) => match process::signal(pidfd.as_fd(), signal) {
                 Ok(true) => {
+                    // What stands still takes no signal: Docker lets it go on, too.
+                    if matches!(container.status, Status::Running { paused: true, .. }) {
+                        self.thaw(container)?;
+                    }
                     self.note("kill", container.actor().with("signal", signal));
                     Ok(())
                 }

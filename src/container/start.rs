@@ -36,6 +36,7 @@ impl Store {
         let _lock = self.lock(container)?;
         match &self.find(&container.record.id)?.status {
             Status::Created { .. } | Status::Exited(_) => {}
+            Status::Running { paused: true, .. } => return Err(container.wrong("start", Some("unpause it instead"))),
             Status::Running { .. } => return Err(container.wrong("start", None)),
             Status::Dead => return Err(container.wrong("start", Some("remove it: its directory is gone"))),
         }

@@ -21,6 +21,8 @@ pub enum Status {
         supervisor: Identity,
         /// Since when.
         started_at: Timestamp,
+        /// Whether it stands still.
+        paused: bool,
     },
     /// Its program ended.
     Exited(Exit),
@@ -34,10 +36,20 @@ impl Status {
             _ if !directory_exists => Self::Dead,
             None => Self::Created { failure: None },
             Some(State::Running { process, supervisor, started_at, .. }) => {
-                Self::Running { process, supervisor, started_at }
+                Self::Running { process, supervisor, started_at, paused: false }
             }
             Some(State::Exited(exit)) => Self::Exited(exit),
             Some(State::Failed { code, error, .. }) => Self::Created { failure: Some((code, error)) },
+        }
+    }
+
+    /// The same of a container whose processes stand still.
+    pub(super) fn standing_still(&self) -> Self {
+        match self {
+            Self::Running { process, supervisor, started_at, .. } => {
+                Self::Running { process: *process, supervisor: *supervisor, started_at: *started_at, paused: true }
+            }
+            other => other.clone(),
         }
     }
 
@@ -45,7 +57,8 @@ impl Status {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Created { .. } => "created",
-            Self::Running { .. } => "running",
+            Self::Running { paused: false, .. } => "running",
+            Self::Running { paused: true, .. } => "paused",
             Self::Exited(_) => "exited",
             Self::Dead => "dead",
         }

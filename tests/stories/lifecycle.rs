@@ -224,3 +224,137 @@ fn version_and_info_answer() {
     assert!(wherry.ok(["info"]).contains(wherry.root().to_str().unwrap()));
     wherry.call(["no-such-verb"]).expect(125).complains(&["no-such-verb"]);
 }
+
+#[test]
+fn what_stands_still_goes_on() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let script = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.01; done";
+    wherry.ok(["run", "-d", "--name", "still", &image, "sh", "-c", script]);
+    let count = || wherry.ok(["exec", "still", "cat", "/count"]);
+    crate::support::eventually("it counts", || {
+        wherry.call(["exec", "still", "cat", "/count"]).stdout.trim().parse::<u32>().ok()
+    });
+    assert_eq!(wherry.ok(["pause", "still"]), "still");
+    assert_eq!(wherry.status("still").as_deref(), Some("paused"));
+    assert!(wherry.ok(["ps", "--filter", "status=paused", "--format", "{{.Status}}"]).ends_with("(Paused)"));
+    assert_eq!(wherry.ok(["inspect", "-f", "{{.State.Paused}} {{.State.Running}}", "still"]), "true true");
+    wherry.call(["pause", "still"]).expect(1).complains(&["is already paused"]);
+    wherry.call(["exec", "still", "true"]).expect(1).complains(&["is paused, unpause the container before exec"]);
+    wherry.call(["start", "still"]).expect(1).complains(&["unpause"]);
+    assert_eq!(wherry.ok(["unpause", "still"]), "still");
+    let then: u32 = count().parse().unwrap();
+    crate::support::eventually("it goes on", || count().parse::<u32>().ok().filter(|now| *now > then));
+    wherry.call(["unpause", "still"]).expect(1).complains(&["is not paused"]);
+    // What stands still can be ended all the same.
+    wherry.ok(["pause", "still"]);
+    wherry.ok(["stop", "-t", "0", "still"]);
+    assert_eq!(wherry.status("still").as_deref(), Some("exited"));
+    wherry.call(["pause", "still"]).expect(1).complains(&["is not running"]);
+    wherry.ok(["start", "still"]);
+    wherry.ok(["pause", "still"]);
+    wherry.ok(["rm", "-f", "still"]);
+    let events = wherry.ok(["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]);
+    assert!(events.lines().any(|line| line == "pause") && events.lines().any(|line| line == "unpause"), "{events}");
+}
+
+#[test]
+fn a_restart_is_an_end_and_a_start() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let script = "trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.05; done";
+    wherry.ok(["run", "-d", "--name", "again", &image, "sh", "-c", script]);
+    wherry.until_logged("again", "hello");
+    let pid = || wherry.ok(["inspect", "-f", "{{.State.Pid}}", "again"]);
+    let first = pid();
+    assert_eq!(wherry.ok(["restart", "again"]), "again");
+    assert_eq!(wherry.status("again").as_deref(), Some("running"));
+    assert_ne!(pid(), first);
+    crate::support::eventually("both lives are in the log", || {
+        (wherry.call(["logs", "again"]).stdout == "hello\nbye\nhello\n").then_some(())
+    });
+    wherry.ok(["stop", "again"]);
+    // One that does not run is started.
+    wherry.ok(["restart", "-t", "1", "-s", "KILL", "again"]);
+    assert_eq!(wherry.status("again").as_deref(), Some("running"));
+    wherry.call(["restart", "nobody"]).expect(1).complains(&["No such container: nobody"]);
+}
+
+#[test]
+fn names_change_and_stay_unique() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let id = wherry.ok(["create", "--name", "first", &image, "true"]);
+    wherry.ok(["create", "--name", "second", &image, "true"]);
+    wherry.ok(["rename", "first", "third"]);
+    assert_eq!(wherry.ok(["inspect", "-f", "{{.Id}} {{.Name}}", "third"]), format!("{id} /third"));
+    wherry.call(["inspect", "first"]).expect(1);
+    wherry.call(["rename", "third", "second"]).expect(1).complains(&["is already in use by container"]);
+    wherry.call(["rename", "third", "third"]).expect(1).complains(&["same name"]);
+    wherry.call(["rename", "third", "a b"]).expect(1).complains(&["Invalid container name"]);
+}
+
+#[test]
+fn limits_change_while_it_runs() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "tight", "-m", "64m", &image, "sleep", "1000"]);
+    let limit = "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    let seen = || wherry.ok(["exec", "tight", "sh", "-c", limit]);
+    assert_eq!(seen(), (64 << 20).to_string());
+    assert_eq!(wherry.ok(["update", "-m", "96m", "--memory-swap", "-1", "--pids-limit", "77", "tight"]), "tight");
+    assert_eq!(seen(), (96 << 20).to_string());
+    let pids = "cat /sys/fs/cgroup/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids/pids.max";
+    assert_eq!(wherry.ok(["exec", "tight", "sh", "-c", pids]), "77");
+    wherry.ok(["restart", "-t", "0", "tight"]);
+    assert_eq!(seen(), (96 << 20).to_string(), "and it stays so");
+    wherry.call(["update", "-m", "1m", "tight"]).expect(1).complains(&["Minimum memory limit"]);
+    wherry.call(["update", "tight"]).expect(1).complains(&["you must provide one or more flags"]);
+    assert_eq!(seen(), (96 << 20).to_string());
+}
+
+#[test]
+fn containers_are_listed_by_what_they_are() {
+    let image = images::busybox();
+    let wherry = Wherry::with(&image);
+    let made = |name: &str, more: &[&str], script: &str| {
+        wherry.ok([&["run", "-d", "--name", name, "-l", "of=test"], more, &[&image, "sh", "-c", script]].concat())
+    };
+    let first = made("first", &["-l", "x=1", "--expose", "81"], "sleep 1000");
+    made("other", &["-l", "x=2"], "exit 3");
+    wherry.call(["wait", "other"]).expect(0);
+    made("last-one", &["--network", "host"], "sleep 1000");
+    let listed = |filters: &[&str]| {
+        let flags = filters.iter().flat_map(|filter| ["-f", filter]);
+        wherry.ok(["ps", "--format", "{{.Names}}"].into_iter().chain(flags).collect::<Vec<_>>()).replace('\n', " ")
+    };
+    let all = format!("ancestor={image}");
+    for (filters, names) in [
+        (&["name=o"][..], "last-one"),
+        (&["name=^/first$"], "first"),
+        (&["name=first", "name=last"], "last-one first"),
+        (&["status=exited"], "other"),
+        (&["status=exited", "status=running"], "last-one other first"),
+        (&["exited=3"], "other"),
+        (&["exited=0"], ""),
+        (&["label=of=test", "label=x=1"], "first"),
+        (&["label=x", "status=exited"], "other"),
+        (&["before=last-one"], "first"),
+        (&["since=first"], "last-one"),
+        (&["network=host"], "last-one"),
+        (&["expose=80-90"], "first"),
+        (&["publish=81"], ""),
+        (&[&all], "last-one first"),
+        (&["ancestor=nothing"], ""),
+        (&[&format!("id={}", &first[..12])], "first"),
+    ] {
+        assert_eq!(listed(filters), names, "{filters:?}");
+    }
+    wherry.call(["ps", "-f", "nosuch=1"]).expect(1).complains(&["invalid filter 'nosuch'", "ancestor"]);
+    let sizes = wherry.ok(["container", "ls", "-as", "--format", "table {{.Names}}\t{{.Size}}"]);
+    assert!(sizes.lines().nth(1).is_some_and(|line| line.contains("B (virtual ")), "{sizes}");
+    // A prune takes those that do not run.
+    let pruned = wherry.ok(["container", "prune", "-f"]);
+    assert!(pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space:"), "{pruned}");
+    assert_eq!(wherry.ok(["container", "ps", "-a", "--format", "{{.Names}}"]), "last-one\nfirst");
+}
