@@ -11,6 +11,9 @@ use crate::image::{self, Image, Root};
 use crate::oci::{Descriptor, Digest, Platform};
 use crate::reference::Reference;
 
+/// What a tar archive consists of.
+const BLOCK: usize = 512;
+
 /// What an archive will hold. While it lives none of its blobs is removed.
 pub struct Plan {
     content: content::Store,
@@ -88,24 +91,26 @@ impl Plan {
         &self.lease
     }
 
-    /// Writes the archive.
-    pub fn write(&self, output: impl Write) -> Result<()> {
-        let mut archive = tar::Builder::new(output);
+    /// Writes the archive. Where `output` is a file below its buffer, the kernel copies blobs by itself.
+    pub fn write(&self, mut output: impl Write) -> Result<()> {
         let index = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": self.index,
         });
-        document(&mut archive, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
-        document(&mut archive, "index.json", &index)?;
-        document(&mut archive, "manifest.json", &json!(self.docker))?;
+        document(&mut output, "oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
+        document(&mut output, "index.json", &index)?;
+        document(&mut output, "manifest.json", &json!(self.docker))?;
         for (digest, size) in &self.blobs {
             let file = self.content.open_blob(digest)?;
-            // More than the header says would be read as the next member.
-            archive.append(&header(&path_of(digest), *size)?, file.take(*size)).map_err(Error::Write)?;
+            // More or less than the header says would be read as the next member.
+            let copied = member(&mut output, &path_of(digest), *size, file.take(*size))?;
+            if copied != *size {
+                let digest = digest.clone();
+                return Err(content::Error::Size { digest, expected: *size, actual: copied }.into());
+            }
         }
-        let mut output = archive.into_inner().map_err(Error::Write)?;
-        output.flush().map_err(Error::Write)
+        output.write_all(&[0; 2 * BLOCK]).and_then(|()| output.flush()).map_err(Error::Write)
     }
 }
 
@@ -134,7 +139,25 @@ fn header(path: &str, size: u64) -> Result<tar::Header> {
     Ok(header)
 }
 
-fn document(archive: &mut tar::Builder<impl Write>, path: &str, value: &Value) -> Result<()> {
+/// Writes one member, and returns how much data it had.
+fn member<R: Read, W: Write>(output: &mut W, path: &str, size: u64, mut data: R) -> Result<u64> {
+    let header = header(path, size)?;
+    let mut write = || {
+        output.write_all(header.as_bytes())?;
+        // Of types that the standard library knows, so that it is the kernel that copies.
+        let copied = std::io::copy(&mut data, output)?;
+        output.write_all(&[0; BLOCK][..padding(copied)])?;
+        Ok(copied)
+    };
+    write().map_err(Error::Write)
+}
+
+/// How many bytes of a member's last block are not its own.
+fn padding(size: u64) -> usize {
+    (size.next_multiple_of(BLOCK as u64) - size) as usize
+}
+
+fn document(output: &mut impl Write, path: &str, value: &Value) -> Result<()> {
     let bytes = value.to_string();
-    archive.append(&header(path, bytes.len() as u64)?, bytes.as_bytes()).map_err(Error::Write)
+    member(output, path, bytes.len() as u64, bytes.as_bytes()).map(drop)
 }
