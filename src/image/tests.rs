@@ -213,3 +213,48 @@ fn a_record_of_a_later_wherry_is_refused_not_guessed_at() {
     assert!(here.remove("two", false).is_err());
     assert!(here.has("layer one") && here.has("layer two"));
 }
+
+#[test]
+fn an_image_that_somebody_at_work_holds_or_that_is_needed_after_all_does_not_go_by_itself() {
+    let here = Fixture::new();
+    let image = here.register("app:1", &Platform::host().to_string(), "one");
+    let other = content::Store::open(&here._dir.path().join("content")).unwrap();
+    let lease = other.lease().unwrap();
+    assert!(other.has(&image.manifest.digest));
+    assert_eq!(here.store.evict(&image, &|| true).unwrap(), None);
+    drop(lease);
+    assert_eq!(here.store.evict(&image, &|| false).unwrap(), None);
+    assert_eq!(here.id("app:1", None), Some(image.id.clone()));
+    let gone = here.store.evict(&image, &|| true).unwrap().unwrap();
+    assert_eq!(gone.removed[..2], [Removed::Untagged("app:1".to_owned()), Removed::Deleted(image.id)]);
+    assert!(!here.has("base"));
+}
+
+#[test]
+fn a_blob_is_dropped_when_every_image_has_unpacked_it_and_nobody_holds_it() {
+    let here = Fixture::new();
+    let host = Platform::host().to_string();
+    let (one, two) = (here.register("one:1", &host, "one"), here.register("two:1", &host, "two"));
+    let origin = "r.io/one:1".parse().unwrap();
+    let digest = |text: &str| Digest::sha256(text.as_bytes());
+    let first_only = |layers: &[Layer]| vec![*layers != *two.layers(); layers.len()];
+    here.store.drop_blobs(&one, &origin, &first_only).unwrap();
+    assert_eq!((here.has("base"), here.has("layer one"), here.has("layer two")), (true, false, true));
+    assert_eq!(here.store.spared(&first_only).unwrap(), [digest("layer one")].into());
+
+    let all = |layers: &[Layer]| vec![true; layers.len()];
+    let other = content::Store::open(&here._dir.path().join("content")).unwrap();
+    let lease = other.lease().unwrap();
+    assert!(other.has(&digest("base")));
+    assert_eq!(here.store.drop_again(&all).unwrap(), 0);
+    drop(lease);
+    assert_eq!(here.store.drop_again(&all).unwrap(), 4);
+    assert_eq!((here.has("base"), here.has("layer two")), (false, true), "the other was not to be dropped");
+    assert_eq!(here.store.spared(&all).unwrap(), [digest("base"), digest("layer one")].into());
+
+    // Who wants them kept has fetched them again; and what no image has any more is forgotten.
+    here.store.keep_blobs(&two).unwrap();
+    assert_eq!(here.store.dropped().unwrap(), [digest("layer one")].into());
+    here.remove("one:1", false).unwrap();
+    assert_eq!(here.store.dropped().unwrap(), [].into());
+}

@@ -1,5 +1,7 @@
 //! What is true after somebody was killed with -9.
 
+use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 use crate::support::{PATIENCE, Wherry, eventually, images, process};
@@ -114,4 +116,53 @@ fn two_pulls_at_once_are_one_image() {
     }
     assert_eq!(wherry.ok(["images", "-q"]).lines().count(), 1);
     assert_eq!(wherry.ok(["run", "--rm", &image, "cat", "/data/keep"]), "keep of layer 2");
+}
+
+#[test]
+fn after_a_restart_of_the_machine_in_the_middle_of_a_pull_the_next_commands_are_right() {
+    let (image, other) = (images::busybox(), images::debian());
+    let wherry = Wherry::with(&image);
+    wherry.ok(["run", "-d", "--name", "before", &image, "sleep", "1000"]);
+    let (init, id) = (wherry.pid("before"), wherry.inspect("before")["Id"].as_str().unwrap().to_owned());
+    let ingest = wherry.root().join("content/ingest");
+    let parts = || {
+        let names = fs::read_dir(&ingest).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.extension().is_some_and(|end| end == "part")).collect::<Vec<_>>()
+    };
+    let pulling = wherry.start(["pull", "-q", &other]);
+    eventually("a layer is on its way", || {
+        parts().iter().any(|part| part.metadata().is_ok_and(|file| file.len() > 0)).then_some(())
+    });
+    pulling.kill();
+    process::kill(process::parent(init).unwrap());
+    assert!(process::gone_within(init, PATIENCE));
+    // What a power cut leaves: more of a file than was written down, locks and leases of nobody, half of a layer, a record
+    // of another boot, and nothing in the directory that does not outlive it.
+    for part in parts() {
+        fs::File::options().append(true).open(part).unwrap().write_all(&[0; 5000]).unwrap();
+    }
+    for leases in ["content/leases", "layers/leases"] {
+        fs::create_dir_all(wherry.root().join(leases)).unwrap();
+        fs::write(wherry.root().join(leases).join("1.0"), "\nhalf a na").unwrap();
+    }
+    fs::create_dir_all(wherry.root().join("layers/tmp").join("0".repeat(64)).join("diff/half")).unwrap();
+    for entry in fs::read_dir(wherry.run_root()).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() { fs::remove_dir_all(entry).unwrap() } else { fs::remove_file(entry).unwrap() }
+    }
+    let state = wherry.root().join("containers").join(id).join("state.json");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = fs::read_to_string(&state).unwrap();
+    assert!(text.contains(boot.trim()), "{text}");
+    fs::write(&state, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
+
+    let state = wherry.inspect("before")["State"].clone();
+    assert_eq!((&state["Status"], &state["Error"]), (&"exited".into(), &"the machine was restarted".into()), "{state}");
+    wherry.call(["system", "check"]).expect(0).prints(&["no damage"]);
+    wherry.ok(["start", "before"]);
+    wherry.until("before", "running");
+    wherry.ok(["pull", "-q", &other]);
+    assert!(wherry.ok(["run", "--rm", &other, "cat", "/etc/debian_version"]).starts_with("12"));
+    wherry.call(["system", "check", "--quick", "--repair"]).expect(0);
+    let check = wherry.call(["system", "check", "--quick"]).expect(0);
+    assert!(!check.stdout.contains("note: "), "{check}");
 }
