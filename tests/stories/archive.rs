@@ -187,6 +187,8 @@ fn refused_bytes(archive: &[u8], says: &str) {
     fs::write(&file, archive).unwrap();
     let call = fresh.call(["load", "-i", path(&file)]);
     assert!(call.stderr.contains(says), "it should say {says:?}: {call}");
+    let obeyed = |c: char| c == '\u{202e}' || (c.is_control() && c != '\n');
+    assert!(!call.stderr.contains(obeyed), "a terminal would obey {:?}", call.stderr);
     call.expect(1).says("");
     assert_eq!(fresh.ok(["images", "-aq"]), "", "{says}");
     let layers = fs::read_dir(fresh.root().join("layers"));
@@ -297,6 +299,16 @@ fn hostile_archives_are_refused_with_the_reason() {
     let no_tar = vec![b'x'; 2048];
     let no_tar_config = config(&[&handmade::digest(&no_tar)]);
     check(with(manifest(&no_tar_config, &[&no_tar]), MANIFEST, vec![no_tar_config, no_tar]), "layer 1");
+    // Names that a terminal would obey: of a member, of a layer's entry, of an image.
+    let evil = "\u{1b}[2J\u{9b}31m\r\u{202e}";
+    let member = (format!("../{evil}"), vec![1]);
+    check([whole(index(std::slice::from_ref(&entry)), &[]), vec![member]].concat(), "leads out of the archive");
+    let entry_name = raw_tar(&[(&format!("../{evil}"), vec![1])]);
+    let entry_config = config(&[&handmade::digest(&entry_name)]);
+    check(with(manifest(&entry_config, &[&entry_name]), MANIFEST, vec![entry_config, entry_name]), "layer 1");
+    let mut named = entry.clone();
+    named["annotations"] = json!({"io.containerd.image.name": evil});
+    check(whole(index(&[named]), &[]), "invalid reference");
     let bad_config = b"[]".to_vec();
     check(with(manifest(&bad_config, &[&layer]), MANIFEST, vec![bad_config]), "config");
     // Indexes in indexes.
