@@ -383,9 +383,10 @@ fn usage(error: &clap::Error) -> u8 {
 /// Prints a failure: one line with its causes, each said once, and the hint.
 fn tell(failure: &dyn Failure) {
     let text = chain(failure);
+    // It may repeat what a stranger wrote, too.
     let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
     // Without a standard error there is nobody to tell.
-    tolerate(write!(std::io::stderr(), "wherry: {}\n{hint}", output::printable(&text)));
+    tolerate(std::io::stderr().write_all(output::printable(&format!("wherry: {text}\n{hint}")).as_bytes()));
 }
 
 /// The size of the user's terminal, if there is one.
