@@ -12,10 +12,10 @@ use wherry::{archive, content, image};
 
 fuzz_target!(|bytes: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a scratch directory");
-    let content = content::Store::open(&dir.path().join("content")).expect("a store");
+    let store = dir.path().join("store");
+    let content = content::Store::open(&store.join("content")).expect("a store");
     let judge = image::Judge { offers: |_| true, refuses: |_| None };
-    let images =
-        image::Store::new(Db::at(&dir.path().join("db")), content.clone(), judge, wherry::trust::Guard::default());
+    let images = image::Store::new(Db::at(&store.join("db")), content.clone(), judge, wherry::trust::Guard::default());
     match archive::load(&images, &content, Box::new(std::io::Cursor::new(bytes.to_vec()))) {
         Ok(loaded) => assert!(!loaded.images.is_empty()),
         Err(error) => {
