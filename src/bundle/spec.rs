@@ -158,7 +158,6 @@ pub fn spec(intent: &Intent) -> Spec {
     let linux = LinuxBuilder::default()
         .namespaces(namespaces(&intent.namespaces))
         .resources(resources::of(&intent.resources, device::rules(intent)))
-        .devices(device::nodes(intent))
         .masked_paths(hidden(intent, &MASKED))
         .readonly_paths(hidden(intent, &READONLY))
         .sysctl(sysctls(intent));
@@ -170,6 +169,8 @@ pub fn spec(intent: &Intent) -> Spec {
         Some(path) => linux.cgroups_path(path.clone()),
         None => linux,
     };
+    let devices = device::nodes(intent);
+    let linux = if devices.is_empty() { linux } else { linux.devices(devices) };
     let mut spec = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(root)
