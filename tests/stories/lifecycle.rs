@@ -229,7 +229,7 @@ fn version_and_info_answer() {
 fn what_stands_still_goes_on() {
     let image = images::busybox();
     let wherry = Wherry::with(&image);
-    let script = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.01; done";
+    let script = "i=0; while :; do i=$((i+1)); echo $i >/new; mv /new /count; sleep 0.01; done";
     wherry.ok(["run", "-d", "--name", "still", &image, "sh", "-c", script]);
     let count = || wherry.ok(["exec", "still", "cat", "/count"]);
     crate::support::eventually("it counts", || {
