@@ -339,13 +339,8 @@ impl Host {
     }
 
     fn needed_layers(&self) -> Result<HashSet<LayerId>, Error> {
-        let images = self.images()?.list()?;
-        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "containers are for Linux"))]
-        let mut needed: HashSet<LayerId> = images.iter().flat_map(|image| LayerId::of_chain(image.layers())).collect();
-        #[cfg(target_os = "linux")]
-        for container in self.containers()?.list().map_err(Box::new)? {
-            needed.extend(container.record.layers);
-        }
+        let mut needed = self.layers_of_containers()?;
+        needed.extend(self.images()?.list()?.iter().flat_map(|image| LayerId::of_chain(image.layers())));
         Ok(needed)
     }
 }

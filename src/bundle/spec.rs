@@ -56,8 +56,6 @@ pub struct Intent {
     pub oom_score_adj: i32,
     /// The AppArmor profile that it runs under.
     pub apparmor: Option<String>,
-    /// The SELinux label that it runs under.
-    pub selinux: Option<String>,
     /// What root in it may do.
     pub capabilities: HashSet<Capability>,
     /// Whether a setuid program gives it nothing.
@@ -200,7 +198,7 @@ fn process(intent: &Intent) -> crate::oci::runtime::Process {
         .expect("complete");
     let rlimits: Vec<PosixRlimit> = intent.rlimits.iter().map(rlimit).collect();
     process.set_rlimits((!rlimits.is_empty()).then_some(rlimits)).set_oom_score_adj(Some(intent.oom_score_adj));
-    process.set_apparmor_profile(intent.apparmor.clone()).set_selinux_label(intent.selinux.clone());
+    process.set_apparmor_profile(intent.apparmor.clone());
     process
 }
 

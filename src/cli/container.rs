@@ -2,8 +2,8 @@
 
 use super::filter::{Choice, Filter};
 use super::{
-    Context, Outcome, commit, create, exec, export, human, inspect, kill, logs, output, pause, port, ps, rename,
-    restart, rm, run, start, stats, stop, system, top, unpause, update, wait,
+    Context, Outcome, commit, create, exec, export, human, inspect, kill, logs, output, pause, port, ps, rename, rm,
+    run, start, stats, stop, system, top, update, wait,
 };
 use crate::error::Failure;
 
@@ -42,7 +42,7 @@ enum Command {
     /// Rename a container
     Rename(rename::Args),
     /// Restart one or more containers
-    Restart(restart::Args),
+    Restart(stop::Args),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
@@ -57,7 +57,7 @@ enum Command {
     /// Display the running processes of a container
     Top(top::Args),
     /// Unpause all processes within one or more containers
-    Unpause(unpause::Args),
+    Unpause(pause::Args),
     /// Update configuration of one or more containers
     Update(update::Args),
     /// Block until one or more containers stop, then print their exit codes
@@ -92,12 +92,12 @@ pub fn run(args: Args, ctx: &Context) -> Result<u8, (u8, Box<dyn Failure>)> {
         Command::Port(args) => ordinary(port::run(args, ctx)),
         Command::Prune(args) => ordinary(prune(args, ctx)),
         Command::Rename(args) => ordinary(rename::run(args, ctx)),
-        Command::Restart(args) => ordinary(restart::run(args, ctx)),
+        Command::Restart(args) => ordinary(stop::restart(args, ctx)),
         Command::Rm(args) => ordinary(rm::run(args, ctx)),
         Command::Stats(args) => ordinary(stats::run(args, ctx)),
         Command::Stop(args) => ordinary(stop::run(args, ctx)),
         Command::Top(args) => ordinary(top::run(args, ctx)),
-        Command::Unpause(args) => ordinary(unpause::run(args, ctx)),
+        Command::Unpause(args) => ordinary(pause::unpause(args, ctx)),
         Command::Update(args) => ordinary(update::run(args, ctx)),
         Command::Wait(args) => ordinary(wait::run(args, ctx)),
     }

@@ -72,11 +72,11 @@ impl Isolation {
         if self.gpus.is_some() {
             let problem =
                 "could not select device driver \"\" with capabilities: [[gpu]]: give the devices by --device";
-            return Err(refused("gpus", self.gpus.as_deref().unwrap_or_default(), problem));
+            return Err(Invalid::value("gpus", self.gpus.as_deref().unwrap_or_default(), problem));
         }
         self.modes(to)?;
         if !(-1000..=1000).contains(&self.oom_score_adj) {
-            return Err(refused("oom-score-adj", &self.oom_score_adj.to_string(), "range is [-1000, 1000]"));
+            return Err(Invalid::value("oom-score-adj", &self.oom_score_adj.to_string(), "range is [-1000, 1000]"));
         }
         (to.oom_score_adj, to.oom_kill_disable) = (self.oom_score_adj, self.oom_kill_disable);
         (to.privileged, to.group_add) = (self.privileged, self.group_add.clone());
@@ -101,7 +101,7 @@ impl Isolation {
             let Some(text) = typed else { continue };
             let other = joins && text.strip_prefix("container:").is_some_and(|name| !name.is_empty());
             if !words.iter().any(|word| word == text) && !other {
-                return Err(refused(flag, text, mode_problem(flag, text)));
+                return Err(Invalid::value(flag, text, mode_problem(flag, text)));
             }
             field.clone_from(text);
         }
@@ -120,10 +120,6 @@ fn mode_problem(flag: &str, text: &str) -> &'static str {
         ("network", _) => "networks are not offered by this version: none, host or container:NAME",
         _ => "invalid mode",
     }
-}
-
-fn refused(flag: &'static str, text: &str, problem: &'static str) -> Invalid {
-    Invalid::Value { flag, text: text.to_owned(), problem }
 }
 
 /// An option as it is stored: of a seccomp profile its text, as the file may change.
@@ -145,16 +141,16 @@ fn device(text: &str) -> Result<DeviceMapping, Invalid> {
         [host, access] if is_access(access) => (host, host, access),
         [host, inside] => (host, inside, "rwm"),
         [host, inside, access] => (host, inside, access),
-        _ => return Err(refused("device", text, "it has more than three parts")),
+        _ => return Err(Invalid::value("device", text, "it has more than three parts")),
     };
     if !host.starts_with('/') && host.contains('=') {
-        return Err(refused("device", text, "devices of CDI are not offered by this version"));
+        return Err(Invalid::value("device", text, "devices of CDI are not offered by this version"));
     }
     if !Path::new(host).is_absolute() || !Path::new(inside).is_absolute() {
-        return Err(refused("device", text, "a device is an absolute path"));
+        return Err(Invalid::value("device", text, "a device is an absolute path"));
     }
     if !is_access(access) {
-        return Err(refused("device", text, "bad mode: it is some of rwm"));
+        return Err(Invalid::value("device", text, "bad mode: it is some of rwm"));
     }
     let (path_on_host, path_in_container) = (host.to_owned(), inside.to_owned());
     Ok(DeviceMapping { path_on_host, path_in_container, cgroup_permissions: access.to_owned() })
@@ -163,7 +159,7 @@ fn device(text: &str) -> Result<DeviceMapping, Invalid> {
 fn sysctl(text: &str) -> Result<(String, String), Invalid> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(refused("sysctl", text, "it is NAME=VALUE")),
+        _ => Err(Invalid::value("sysctl", text, "it is NAME=VALUE")),
     }
 }
 
@@ -200,7 +196,7 @@ const ULIMITS: [&str; 16] = [
 ];
 
 fn ulimit(text: &str) -> Result<Ulimit, Invalid> {
-    let wrong = |problem| refused("ulimit", text, problem);
+    let wrong = |problem| Invalid::value("ulimit", text, problem);
     let (name, limits) = text.split_once('=').ok_or(wrong("it is NAME=SOFT[:HARD]"))?;
     if !ULIMITS.contains(&name) {
         return Err(wrong("invalid ulimit type"));

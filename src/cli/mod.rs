@@ -71,8 +71,6 @@ mod rename;
 #[cfg(target_os = "linux")]
 mod resources;
 #[cfg(target_os = "linux")]
-mod restart;
-#[cfg(target_os = "linux")]
 mod rm;
 #[cfg(target_os = "linux")]
 mod start;
@@ -84,8 +82,6 @@ mod stop;
 mod storage;
 #[cfg(target_os = "linux")]
 mod top;
-#[cfg(target_os = "linux")]
-mod unpause;
 #[cfg(target_os = "linux")]
 mod update;
 #[cfg(target_os = "linux")]
@@ -147,7 +143,7 @@ enum Command {
     Stop(stop::Args),
     /// Restart one or more containers
     #[cfg(target_os = "linux")]
-    Restart(restart::Args),
+    Restart(stop::Args),
     /// Kill one or more running containers
     #[cfg(target_os = "linux")]
     Kill(kill::Args),
@@ -156,7 +152,7 @@ enum Command {
     Pause(pause::Args),
     /// Unpause all processes within one or more containers
     #[cfg(target_os = "linux")]
-    Unpause(unpause::Args),
+    Unpause(pause::Args),
     /// Update configuration of one or more containers
     #[cfg(target_os = "linux")]
     Update(update::Args),
@@ -314,13 +310,13 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, (u8, Box<dyn Fail
         #[cfg(target_os = "linux")]
         Command::Stop(args) => ordinary(stop::run(args, context)),
         #[cfg(target_os = "linux")]
-        Command::Restart(args) => ordinary(restart::run(args, context)),
+        Command::Restart(args) => ordinary(stop::restart(args, context)),
         #[cfg(target_os = "linux")]
         Command::Kill(args) => ordinary(kill::run(args, context)),
         #[cfg(target_os = "linux")]
         Command::Pause(args) => ordinary(pause::run(args, context)),
         #[cfg(target_os = "linux")]
-        Command::Unpause(args) => ordinary(unpause::run(args, context)),
+        Command::Unpause(args) => ordinary(pause::unpause(args, context)),
         #[cfg(target_os = "linux")]
         Command::Update(args) => ordinary(update::run(args, context)),
         #[cfg(target_os = "linux")]

@@ -41,13 +41,13 @@ impl Naming {
         }
         to.extra_hosts = self.add_host.iter().map(|text| extra_host(text)).collect::<Result<_, _>>()?;
         if let Some(bad) = self.dns.iter().find(|text| text.parse::<IpAddr>().is_err()) {
-            return Err(refused("dns", bad, "it is not a valid IP address"));
+            return Err(Invalid::value("dns", bad, "it is not a valid IP address"));
         }
         let words = [("dns-search", &self.dns_search), ("dns-option", &self.dns_option)];
         for (flag, texts) in words {
             // Each becomes a word of a line.
             if let Some(bad) = texts.iter().find(|text| text.is_empty() || text.contains(char::is_whitespace)) {
-                return Err(refused(flag, bad, "it is one word"));
+                return Err(Invalid::value(flag, bad, "it is one word"));
             }
         }
         (to.dns, to.dns_search, to.dns_options) = (self.dns.clone(), self.dns_search.clone(), self.dns_option.clone());
@@ -55,23 +55,19 @@ impl Naming {
     }
 }
 
-fn refused(flag: &'static str, text: &str, problem: &'static str) -> Invalid {
-    Invalid::Value { flag, text: text.to_owned(), problem }
-}
-
 /// The kernel takes 64 bytes of a host's name and of a domain's (uts(7), `__NEW_UTS_LEN`).
 fn host_name(flag: &'static str, text: &str) -> Result<(), Invalid> {
     const MOST: usize = 64;
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if text.is_empty() || text.len() > MOST || !text.bytes().all(known) {
-        return Err(refused(flag, text, "it is at most 64 letters, digits, points, dashes and underscores"));
+        return Err(Invalid::value(flag, text, "it is at most 64 letters, digits, points, dashes and underscores"));
     }
     Ok(())
 }
 
 /// `host:ip` or `host=ip`, an address of the sixth version in brackets or not.
 fn extra_host(text: &str) -> Result<String, Invalid> {
-    let wrong = |problem| refused("add-host", text, problem);
+    let wrong = |problem| Invalid::value("add-host", text, problem);
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or(wrong("it is HOST:IP"))?;
     let address = address.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(address);
     if name.is_empty() || name.contains(char::is_whitespace) {

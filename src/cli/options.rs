@@ -124,6 +124,13 @@ pub enum Invalid {
     Source { path: std::path::PathBuf, source: std::io::Error },
 }
 
+impl Invalid {
+    /// That the value of a flag cannot be meant.
+    pub fn value(flag: &'static str, text: &str, problem: &'static str) -> Self {
+        Self::Value { flag, text: text.to_owned(), problem }
+    }
+}
+
 impl Failure for Invalid {
     fn kind(&self) -> Kind {
         match self {

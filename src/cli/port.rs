@@ -1,7 +1,7 @@
 //! `wherry port`: what of the host leads to a container's ports.
 
+use super::publish::address;
 use super::{Context, Outcome, output};
-use crate::container::PortBinding;
 use crate::error::{Failure, Kind};
 
 /// List port mappings or a specific mapping for the container
@@ -32,10 +32,6 @@ impl Failure for NotPublished {
 pub fn run(args: Args, context: &Context) -> Outcome {
     let container = context.host()?.containers()?.find(&args.container)?;
     let ports = container.ports();
-    let address = |binding: &PortBinding| {
-        let ip = &binding.host_ip;
-        if ip.contains(':') { format!("[{ip}]:{}", binding.host_port) } else { format!("{ip}:{}", binding.host_port) }
-    };
     let text = match args.port {
         None => {
             let all = ports.iter().flat_map(|(port, bindings)| bindings.iter().map(move |binding| (port, binding)));

@@ -64,16 +64,18 @@ fn number(text: &str) -> Result<u16, &'static str> {
     number.filter(|number| *number != 0).ok_or("a port is a number from 1 to 65535")
 }
 
+/// What of the host leads to a port.
+pub fn address(binding: &PortBinding) -> String {
+    let PortBinding { host_ip, host_port } = binding;
+    if host_ip.contains(':') { format!("[{host_ip}]:{host_port}") } else { format!("{host_ip}:{host_port}") }
+}
+
 /// A container's ports in one line.
 pub fn line(ports: &Ports) -> String {
     let one = |port: &String, bindings: &Vec<PortBinding>| match &bindings[..] {
         [] => port.clone(),
         bindings => {
-            let all = bindings.iter().map(|binding| {
-                let ip = &binding.host_ip;
-                let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-                format!("{ip}:{}->{port}", binding.host_port)
-            });
+            let all = bindings.iter().map(|binding| format!("{}->{port}", address(binding)));
             all.collect::<Vec<_>>().join(", ")
         }
     };

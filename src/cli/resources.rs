@@ -121,7 +121,7 @@ impl OfDisks {
         to.blkio_device_write_bps = limits("device-write-bps", &self.device_write_bps)?;
         to.blkio_device_read_iops = limits("device-read-iops", &self.device_read_iops)?;
         to.blkio_device_write_iops = limits("device-write-iops", &self.device_write_iops)?;
-        check(to)
+        check_weights(to.blkio_weight_device.iter().map(|device| device.weight))
     }
 }
 
@@ -154,6 +154,13 @@ fn nano_cpus(text: &str) -> Result<i64, Invalid> {
     }
     let nano = format!("{whole}{fraction:0<9}").parse().map_err(|_| refuse("it is too large"))?;
     if nano < LEAST_CPUS { Err(refuse("0.01 is the least")) } else { Ok(nano) }
+}
+
+fn check_weights(weights: impl IntoIterator<Item = u16>) -> Result<(), Invalid> {
+    if weights.into_iter().all(|weight| weight == 0 || (10..=1000).contains(&weight)) {
+        return Ok(());
+    }
+    Err(Invalid::Limit { flag: "blkio-weight", problem: "range of blkio weight is from 10 to 1000".to_owned() })
 }
 
 fn check(limits: &HostConfig) -> Result<(), Invalid> {
@@ -191,10 +198,7 @@ fn check(limits: &HostConfig) -> Result<(), Invalid> {
     if limits.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
         return refuse("memory-swappiness", "valid memory swappiness range is 0-100");
     }
-    let weights = limits.blkio_weight_device.iter().map(|device| device.weight).chain([limits.blkio_weight]);
-    if weights.into_iter().any(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
-        return refuse("blkio-weight", "range of blkio weight is from 10 to 1000");
-    }
+    check_weights([limits.blkio_weight])?;
     if pids_limit < -1 {
         return refuse("pids-limit", "it is a number, or -1 for no limit");
     }

@@ -1,9 +1,9 @@
-//! `wherry stop`: ask containers to end, and make them if they do not.
+//! `wherry stop` and `restart`: ask containers to end, and make them if they do not; and start them again.
 
 use super::{Context, Outcome, for_each, output};
-use crate::container::signal_number;
+use crate::container::{Container, Error, Store, signal_number};
 
-/// Stop one or more running containers
+/// Which containers are to end, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Signal to send to the container
@@ -19,10 +19,21 @@ pub struct Args {
 
 /// Stops each container and prints its name.
 pub fn run(args: Args, context: &Context) -> Outcome {
+    each(args, context, Store::stop)
+}
+
+/// Restarts each container, or starts it if it does not run, and prints its name.
+pub fn restart(args: Args, context: &Context) -> Outcome {
+    each(args, context, Store::restart)
+}
+
+type Verb = fn(&Store, &Container, Option<i32>, Option<i64>) -> Result<(), Error>;
+
+fn each(args: Args, context: &Context, verb: Verb) -> Outcome {
     let signal = args.signal.as_deref().map(signal_number).transpose()?;
     for_each(&args.containers, |name| {
         let containers = context.host()?.containers()?;
-        containers.stop(&containers.find(name)?, signal, args.timeout)?;
+        verb(containers, &containers.find(name)?, signal, args.timeout)?;
         Ok(output::print(&format!("{name}\n"))?)
     })
 }

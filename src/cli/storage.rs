@@ -29,21 +29,17 @@ impl Storage {
             None => 0,
             Some(text) => match quantity::bytes(text) {
                 Ok(size) if size > 0 => size,
-                _ => return Err(refused("shm-size", text, "it is a size greater than 0, such as 64m")),
+                _ => return Err(Invalid::value("shm-size", text, "it is a size greater than 0, such as 64m")),
             },
         };
         Ok(())
     }
 }
 
-fn refused(flag: &'static str, text: &str, problem: &'static str) -> Invalid {
-    Invalid::Value { flag, text: text.to_owned(), problem }
-}
-
 fn tmpfs(text: &str) -> Result<(String, String), Invalid> {
     let (destination, options) = text.split_once(':').unwrap_or((text, ""));
     if !Path::new(destination).is_absolute() || destination == "/" {
-        return Err(refused("tmpfs", text, "the destination must be an absolute path, and not the root"));
+        return Err(Invalid::value("tmpfs", text, "the destination must be an absolute path, and not the root"));
     }
     Ok((destination.to_owned(), options.to_owned()))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::intent::resources;
 use super::usage::cgroup;
-use super::{Container, Error, HostConfig, Record, Status, Store, io, name};
+use super::{Container, Error, HostConfig, Record, StartOptions, Status, Store, io, name};
 use crate::bundle;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::engine::Engine;
@@ -72,9 +72,13 @@ impl Store {
         cgroup(container)?.ok_or_else(|| Error::NoCgroup { name: container.name.clone() })
     }
 
-    /// Writes down that the container has been stopped and started.
-    pub fn note_restart(&self, container: &Container) {
+    /// Ends the container as [`Store::stop`] does, if it runs, and starts it.
+    pub fn restart(&self, container: &Container, signal: Option<i32>, seconds: Option<i64>) -> Result<(), Error> {
+        self.stop(container, signal, seconds)?;
+        // Its status is another one now.
+        drop(self.start(&self.find(&container.record.id)?, StartOptions::default())?);
         self.note("restart", container.actor());
+        Ok(())
     }
 
     /// Gives the container another name.

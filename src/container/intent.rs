@@ -127,7 +127,6 @@ impl Places {
             sysctls: host_config.sysctls.clone().into_iter().collect(),
             oom_score_adj: host_config.oom_score_adj,
             apparmor: security.apparmor,
-            selinux: None,
             no_new_privileges: wasm || security.no_new_privileges,
             seccomp,
             // A Wasm program makes no system calls of its own; its engine needs no privilege.

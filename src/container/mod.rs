@@ -316,8 +316,9 @@ impl Store {
         let mut container = Container { record, name: row.name, status: Status::Dead, directory, prepared: None };
         let exists = container.directory.exists();
         container.status = Status::of(self.state(&container)?, exists);
-        if matches!(container.status, Status::Running { .. }) && self.is_paused(&container) {
-            container.status = container.status.standing_still();
+        let still = matches!(container.status, Status::Running { .. }) && self.is_paused(&container);
+        if let Status::Running { paused, .. } = &mut container.status {
+            *paused = still;
         }
         Ok(container)
     }

@@ -43,16 +43,6 @@ impl Status {
         }
     }
 
-    /// The same of a container whose processes stand still.
-    pub(super) fn standing_still(&self) -> Self {
-        match self {
-            Self::Running { process, supervisor, started_at, .. } => {
-                Self::Running { process: *process, supervisor: *supervisor, started_at: *started_at, paused: true }
-            }
-            other => other.clone(),
-        }
-    }
-
     /// The word that Docker has for it.
     pub fn word(&self) -> &'static str {
         match self {

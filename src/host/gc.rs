@@ -169,17 +169,6 @@ impl Host {
             crate::error::tolerate(self.journal().note(&Event::now(Type::Image, action, actor)));
         }
     }
-
-    #[cfg(target_os = "linux")]
-    fn layers_of_containers(&self) -> Result<HashSet<LayerId>, Error> {
-        let containers = self.containers()?.list().map_err(Box::new)?;
-        Ok(containers.into_iter().flat_map(|container| container.record.layers).collect())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn layers_of_containers(&self) -> Result<HashSet<LayerId>, Error> {
-        Ok(HashSet::new())
-    }
 }
 
 /// What is to go: the places in the list of images, why, and what is freed with each.

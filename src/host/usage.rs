@@ -3,7 +3,7 @@
 //! A blob or a layer that several images have is counted once. An image's size is that of its blobs and of its layers as
 //! they are unpacked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Error, Host};
 use crate::image::Image;
@@ -110,6 +110,17 @@ impl Host {
     #[cfg(not(target_os = "linux"))]
     pub fn container_counts(&self) -> Result<HashMap<Digest, usize>, Error> {
         Ok(HashMap::new())
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn layers_of_containers(&self) -> Result<HashSet<LayerId>, Error> {
+        let containers = self.containers()?.list().map_err(Box::new)?;
+        Ok(containers.into_iter().flat_map(|container| container.record.layers).collect())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn layers_of_containers(&self) -> Result<HashSet<LayerId>, Error> {
+        Ok(HashSet::new())
     }
 
     /// Bytes of the files in each layer of an image. A layer that was never unpacked counts as what is here of it.

@@ -43,15 +43,8 @@ impl Dropped<'_> {
 
     /// Forgets those that are to be kept from now on, or that nobody needs any more.
     pub fn forget(&self, gone: impl Fn(&str) -> bool) -> Result<()> {
-        let intent = "forget dropped blobs";
         let gone: Vec<String> = self.list()?.into_keys().filter(|blob| gone(blob)).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        self.db.write(intent, |tx| {
-            let mut delete = tx.prepare("DELETE FROM dropped WHERE blob = ?1").map_err(failed(intent))?;
-            gone.iter().try_for_each(|blob| delete.execute([blob]).map(drop).map_err(failed(intent)))
-        })
+        self.delete("forget dropped blobs", "DELETE FROM dropped WHERE blob = ?1", &gone)
     }
 
     /// Notes what the files of a layer are.
@@ -76,14 +69,18 @@ impl Dropped<'_> {
 
     /// Forgets the layers that are not there any more.
     pub fn unseal(&self, gone: impl Fn(&str) -> bool) -> Result<()> {
-        let intent = "forget sealed layers";
         let gone: Vec<String> = self.seals()?.into_keys().filter(|layer| gone(layer)).collect();
-        if gone.is_empty() {
+        self.delete("forget sealed layers", "DELETE FROM seals WHERE layer = ?1", &gone)
+    }
+
+    /// Deletes a row for each key; without keys nothing is written.
+    fn delete(&self, intent: &'static str, sql: &str, keys: &[String]) -> Result<()> {
+        if keys.is_empty() {
             return Ok(());
         }
         self.db.write(intent, |tx| {
-            let mut delete = tx.prepare("DELETE FROM seals WHERE layer = ?1").map_err(failed(intent))?;
-            gone.iter().try_for_each(|layer| delete.execute([layer]).map(drop).map_err(failed(intent)))
+            let mut delete = tx.prepare(sql).map_err(failed(intent))?;
+            keys.iter().try_for_each(|key| delete.execute([key]).map(drop).map_err(failed(intent)))
         })
     }
 }

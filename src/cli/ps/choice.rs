@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::cli::filter::{Error, Filter};
-use crate::container::{Container, Status};
+use crate::container::{Container, PortBinding, Status};
 
 /// Filters that there are.
 const KNOWN: &[&str] =
@@ -113,15 +113,16 @@ fn passes(test: &Test, container: &Container) -> bool {
         Test::Status(status) => container.status.word() == status,
         Test::Port { published, from, to, protocol } => {
             let inside = |number: &str| number.parse::<u16>().is_ok_and(|port| (*from..=*to).contains(&port));
-            container.ports().iter().any(|(port, bindings)| {
-                let (number, of) = port.split_once('/').unwrap_or((port, "tcp"));
-                let hosts = || bindings.iter().any(|binding| inside(&binding.host_port));
-                of == protocol && if *published { hosts() } else { inside(number) }
-            }) || (!published
-                && record.config.exposed_ports.keys().any(|port| {
-                    let (number, of) = port.split_once('/').unwrap_or((port, "tcp"));
-                    of == protocol && inside(number)
-                }))
+            let split = |port: &str| {
+                port.split_once('/')
+                    .map_or((inside(port), "tcp" == protocol), |(number, of)| (inside(number), of == protocol))
+            };
+            let ports = container.ports();
+            if *published {
+                let led = |bindings: &[PortBinding]| bindings.iter().any(|binding| inside(&binding.host_port));
+                return ports.iter().any(|(port, bindings)| split(port).1 && led(bindings));
+            }
+            ports.keys().chain(record.config.exposed_ports.keys()).any(|port| split(port) == (true, true))
         }
     }
 }
